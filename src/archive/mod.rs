@@ -1,0 +1,207 @@
+//! Projects: the strict reader of uploaded archives, and the canonical form in which a project goes on.
+//!
+//! An archive is read exactly once, while it arrives, by our own policy over its bytes; what comes out is a spool file
+//! of runner frames, so that no second parser ever sees the caller's bytes. Nothing is unpacked on the host.
+
+use std::io;
+use std::path::Path;
+
+/// Caps of the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveLimits {
+    /// Sum of the files' sizes, and of everything after decompression, in bytes.
+    pub bytes: u64,
+    /// Files and folders.
+    pub entries: u64,
+    /// Components of a path.
+    pub depth: usize,
+}
+
+/// A file or folder of a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative, `/` between components, no `.` or `..`, at most 4,096 bytes.
+    pub path: String,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an entry is. Nothing else is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A folder.
+    Dir,
+    /// A regular file.
+    File {
+        /// In bytes.
+        size: u64,
+        /// Mode 0755 instead of 0644.
+        executable: bool,
+    },
+}
+
+/// A project that was accepted: its entries, and its frames in a spool file that goes when this is dropped.
+#[derive(Debug)]
+pub struct Project {
+    entries: Vec<Entry>,
+    bytes: u64,
+    spool: tempfile::TempPath,
+}
+
+impl Project {
+    /// Its files and folders, in the order in which they came.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Sum of the files' sizes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The spool file: `Dir`, `File` and `Data` frames, ready to be sent to a runner.
+    #[must_use]
+    pub fn spool(&self) -> &Path {
+        &self.spool
+    }
+}
+
+/// Why an archive was refused. The whole archive is, never a part of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The caller's doing.
+    #[error("{message}")]
+    Refused {
+        /// Stable word, for the error's `code`.
+        code: RefusalCode,
+        /// Names the entry (escaped) and the rule.
+        message: String,
+    },
+    /// Our own disk.
+    #[error("the upload could not be spooled: {0}")]
+    Spool(#[from] io::Error),
+}
+
+/// The closed list of reasons for a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalCode {
+    /// A name that leaves the workspace, or can't be one.
+    BadPath,
+    /// A link, device, FIFO or anything else that is no file or folder.
+    UnsupportedType,
+    /// Sizes that two readers would understand differently.
+    AmbiguousSize,
+    /// Not a tar archive, cut short, or followed by something.
+    BadArchive,
+    /// Two entries of one name, or a file where a folder is needed.
+    DuplicateEntry,
+    /// Over the cap on bytes.
+    TooLarge,
+    /// Over the cap on entries.
+    TooManyEntries,
+    /// Compressed or packed in a way that is not taken.
+    UnsupportedMediaType,
+}
+
+impl RefusalCode {
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadPath => "bad_path",
+            Self::UnsupportedType => "unsupported_type",
+            Self::AmbiguousSize => "ambiguous_size",
+            Self::BadArchive => "bad_archive",
+            Self::DuplicateEntry => "duplicate_entry",
+            Self::TooLarge => "archive_too_large",
+            Self::TooManyEntries => "too_many_entries",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+        }
+    }
+}
+
+/// Reads an archive while it arrives. Push pieces of any size, then finish.
+#[derive(Debug)]
+pub struct ArchiveReader {}
+
+impl ArchiveReader {
+    /// Spools into a new file in `spool`, an existing folder.
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub fn new(_spool: &Path, _limits: ArchiveLimits) -> Result<Self, ArchiveError> {
+        Ok(Self {})
+    }
+
+    /// Takes the next piece of the body (plain, gzip or zstd; told apart by the first bytes).
+    ///
+    /// # Errors
+    /// The first rule that the archive breaks. The reader is of no use after it.
+    pub fn push(&mut self, _bytes: &[u8]) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+
+    /// The body is over.
+    ///
+    /// # Errors
+    /// The archive is cut short.
+    pub fn finish(self) -> Result<Project, ArchiveError> {
+        Err(io::Error::other("stub").into())
+    }
+}
+
+/// Makes a project from files that are at hand: inline files of a request, a folder on the command line.
+#[derive(Debug)]
+pub struct ProjectWriter {}
+
+impl ProjectWriter {
+    /// Spools into a new file in `spool`, an existing folder.
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub fn new(_spool: &Path, _limits: ArchiveLimits) -> Result<Self, ArchiveError> {
+        Ok(Self {})
+    }
+
+    /// Adds a folder. Parents need not be added first.
+    ///
+    /// # Errors
+    /// The path or the cap.
+    pub fn dir(&mut self, _path: &str) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+
+    /// Announces a file; exactly `size` bytes must follow by [`Self::data`].
+    ///
+    /// # Errors
+    /// The path or the cap, before any byte of it is read.
+    pub fn file(&mut self, _path: &str, _size: u64, _executable: bool) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+
+    /// Adds content of the file that was announced last.
+    ///
+    /// # Errors
+    /// More than was announced, or the disk.
+    pub fn data(&mut self, _bytes: &[u8]) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+
+    /// The project is whole.
+    ///
+    /// # Errors
+    /// The last file is short, or the disk.
+    pub fn finish(self) -> Result<Project, ArchiveError> {
+        Err(io::Error::other("stub").into())
+    }
+}
+
+/// The path policy, for names that come from anywhere: archives, inline files, artifacts.
+///
+/// # Errors
+/// Which rule the path breaks.
+pub fn check_path(_path: &[u8], _depth: usize) -> Result<String, ArchiveError> {
+    Err(io::Error::other("stub").into())
+}

@@ -1,0 +1,280 @@
+//! Every setting of the server with its default: the only file that reads the environment or holds a default
+//! number. A flag wins over the environment, which wins over the TOML file, which wins over the default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::archive::ArchiveLimits;
+use crate::limits::{KIB, LimitPolicy, Limits, MIB};
+
+/// Settings of `execbox serve`, and of the commands that run executions themselves.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    /// Address to serve on. Without keys only a loopback address is accepted.
+    #[arg(long, env = "EXECBOX_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub listen: SocketAddr,
+
+    /// Serve on a non-loopback address although there are no keys: anyone who reaches it can run programs.
+    #[arg(long, env = "EXECBOX_ALLOW_UNAUTHENTICATED")]
+    pub allow_unauthenticated: bool,
+
+    /// Host names that a request may carry, beside loopback's and the listen address.
+    #[arg(long, env = "EXECBOX_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOST,...")]
+    pub allowed_hosts: Vec<String>,
+
+    /// Folder for uploads, artifacts and records. Used by one server at a time.
+    #[arg(long, env = "EXECBOX_DATA_DIR", default_value = "execbox-data", value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// Docker Engine to use, like `unix:///run/docker.sock`. Default: DOCKER_HOST, else the usual sockets.
+    #[arg(long, env = "EXECBOX_DOCKER_HOST", value_name = "URL")]
+    pub docker_host: Option<String>,
+
+    /// OCI runtime for the containers, like `runsc`. Fails closed when the Engine does not have it.
+    #[arg(long, env = "EXECBOX_OCI_RUNTIME", value_name = "NAME")]
+    pub oci_runtime: Option<String>,
+
+    /// Executions that run at once. Default: the number of processors.
+    #[arg(long, env = "EXECBOX_WORKERS", value_name = "N")]
+    pub workers: Option<u16>,
+
+    /// First numeric user id of the containers; worker N runs as this plus N.
+    #[arg(long, env = "EXECBOX_UID_BASE", default_value_t = 20_000, value_name = "UID")]
+    pub uid_base: u32,
+
+    /// Executions that may wait; one more is answered 429.
+    #[arg(long, env = "EXECBOX_QUEUE_LENGTH", default_value_t = 1_000, value_name = "N")]
+    pub queue_length: usize,
+
+    /// Seconds that running executions get to finish after SIGTERM.
+    #[arg(long, env = "EXECBOX_DRAIN_SECONDS", default_value_t = 30, value_name = "S")]
+    pub drain_seconds: u64,
+
+    /// Settings of image builds.
+    #[command(flatten)]
+    pub build: BuildConfig,
+
+    /// Defaults and ceilings of one execution.
+    #[command(flatten)]
+    pub limits: LimitConfig,
+
+    /// Caps on what a request carries.
+    #[command(flatten)]
+    pub request: RequestConfig,
+
+    /// How long finished executions are kept.
+    #[command(flatten)]
+    pub retention: RetentionConfig,
+}
+
+/// Settings of image builds, which need the network.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BuildConfig {
+    /// File with the CA certificates that image builds trust, for networks that re-sign TLS.
+    /// `system` takes this machine's own bundle.
+    #[arg(long, env = "EXECBOX_CA_BUNDLE", value_name = "FILE")]
+    pub ca_bundle: Option<PathBuf>,
+
+    /// Debian mirror for image builds and for the bootstrapped base.
+    #[arg(long, env = "EXECBOX_DEBIAN_MIRROR", value_name = "URL")]
+    pub debian_mirror: Option<String>,
+
+    /// Proxy for image builds.
+    #[arg(long, env = "EXECBOX_BUILD_PROXY", value_name = "URL")]
+    pub build_proxy: Option<String>,
+
+    /// Network of image builds: `bridge`, `host`, or a name the Engine knows.
+    #[arg(long, env = "EXECBOX_BUILD_NETWORK", default_value = "bridge", value_name = "NAME")]
+    pub build_network: String,
+
+    /// Seconds that one image build may take.
+    #[arg(long, env = "EXECBOX_BUILD_TIMEOUT", default_value_t = 1_800, value_name = "S")]
+    pub build_timeout_seconds: u64,
+
+    /// Folder with more runtimes (`NAME/runtime.toml`, `NAME/Dockerfile`); they win over the built-in ones.
+    #[arg(long, env = "EXECBOX_IMAGES_DIR", value_name = "DIR")]
+    pub images_dir: Option<PathBuf>,
+}
+
+/// Defaults and ceilings of one execution.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits of one execution (default and ceiling)")]
+pub struct LimitConfig {
+    /// Wall time of the program.
+    #[arg(long, env = "EXECBOX_TIMEOUT", default_value_t = 300, value_name = "S")]
+    pub timeout_seconds: u64,
+    /// Most that a request may ask for.
+    #[arg(long, env = "EXECBOX_MAX_TIMEOUT", default_value_t = 3_600, value_name = "S")]
+    pub max_timeout_seconds: u64,
+    /// Wall time of the compiler.
+    #[arg(long, env = "EXECBOX_COMPILE_TIMEOUT", default_value_t = 60, value_name = "S")]
+    pub compile_timeout_seconds: u64,
+    /// Most that a request may ask for.
+    #[arg(long, env = "EXECBOX_MAX_COMPILE_TIMEOUT", default_value_t = 600, value_name = "S")]
+    pub max_compile_timeout_seconds: u64,
+    /// Memory of the program and all it starts.
+    #[arg(long, env = "EXECBOX_MEMORY_MB", default_value_t = 512, value_name = "MIB")]
+    pub memory_mb: u64,
+    /// Most that a request may ask for.
+    #[arg(long, env = "EXECBOX_MAX_MEMORY_MB", default_value_t = 4_096, value_name = "MIB")]
+    pub max_memory_mb: u64,
+    /// Size of the workspace, which lives in memory.
+    #[arg(long, env = "EXECBOX_DISK_MB", default_value_t = 256, value_name = "MIB")]
+    pub disk_mb: u64,
+    /// Most that a request may ask for.
+    #[arg(long, env = "EXECBOX_MAX_DISK_MB", default_value_t = 4_096, value_name = "MIB")]
+    pub max_disk_mb: u64,
+    /// Files and folders in the workspace.
+    #[arg(long, env = "EXECBOX_DISK_INODES", default_value_t = 65_536, value_name = "N")]
+    pub disk_inodes: u64,
+    /// Processors, as a fraction.
+    #[arg(long, env = "EXECBOX_CPUS", default_value_t = 1.0, value_name = "N")]
+    pub cpus: f64,
+    /// Most that a request may ask for.
+    #[arg(long, env = "EXECBOX_MAX_CPUS", default_value_t = 2.0, value_name = "N")]
+    pub max_cpus: f64,
+    /// Processes and threads.
+    #[arg(long, env = "EXECBOX_PIDS", default_value_t = 128, value_name = "N")]
+    pub pids: u64,
+    /// Most that a request may ask for.
+    #[arg(long, env = "EXECBOX_MAX_PIDS", default_value_t = 512, value_name = "N")]
+    pub max_pids: u64,
+    /// What is kept of stdout, and again of stderr.
+    #[arg(long, env = "EXECBOX_OUTPUT_KB", default_value_t = 1_024, value_name = "KIB")]
+    pub output_kb: u64,
+    /// Most that a request may ask for.
+    #[arg(long, env = "EXECBOX_MAX_OUTPUT_KB", default_value_t = 16_384, value_name = "KIB")]
+    pub max_output_kb: u64,
+    /// Sum of the sizes of one execution's artifacts.
+    #[arg(long, env = "EXECBOX_ARTIFACT_MB", default_value_t = 64, value_name = "MIB")]
+    pub artifact_mb: u64,
+    /// Number of one execution's artifacts.
+    #[arg(long, env = "EXECBOX_ARTIFACT_COUNT", default_value_t = 256, value_name = "N")]
+    pub artifact_count: u64,
+}
+
+/// Caps on what a request carries.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits of one request")]
+pub struct RequestConfig {
+    /// Size of an archive, unpacked.
+    #[arg(long, env = "EXECBOX_ARCHIVE_MB", default_value_t = 100, value_name = "MIB")]
+    pub archive_mb: u64,
+    /// Files and folders in an archive.
+    #[arg(long, env = "EXECBOX_ARCHIVE_ENTRIES", default_value_t = 10_000, value_name = "N")]
+    pub archive_entries: u64,
+    /// Depth of folders in an archive.
+    #[arg(long, env = "EXECBOX_ARCHIVE_DEPTH", default_value_t = 32, value_name = "N")]
+    pub archive_depth: usize,
+    /// Size of a JSON body or of the metadata part.
+    #[arg(long, env = "EXECBOX_JSON_KB", default_value_t = 8_192, value_name = "KIB")]
+    pub json_kb: u64,
+    /// Size of the code of `/api/v1/eval` (100 KiB, as in python-executor).
+    #[arg(long, env = "EXECBOX_EVAL_CODE_KB", default_value_t = 100, value_name = "KIB")]
+    pub eval_code_kb: u64,
+    /// Seconds that the head of a request may take.
+    #[arg(long, env = "EXECBOX_HEAD_SECONDS", default_value_t = 5, value_name = "S")]
+    pub head_seconds: u64,
+    /// Seconds without a single byte of the body before it is given up with 408.
+    #[arg(long, env = "EXECBOX_BODY_IDLE_SECONDS", default_value_t = 10, value_name = "S")]
+    pub body_idle_seconds: u64,
+    /// Bytes per second that a body must average, after the first idle period.
+    #[arg(long, env = "EXECBOX_BODY_MIN_RATE", default_value_t = 1_024, value_name = "B/S")]
+    pub body_min_rate: u64,
+    /// Connections that are open at once.
+    #[arg(long, env = "EXECBOX_CONNECTIONS", default_value_t = 2_048, value_name = "N")]
+    pub connections: usize,
+    /// Uploads that are read at once; one more is answered 429.
+    #[arg(long, env = "EXECBOX_UPLOADS", default_value_t = 64, value_name = "N")]
+    pub uploads: usize,
+}
+
+/// How long finished executions are kept.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Kept results")]
+pub struct RetentionConfig {
+    /// Age at which a finished execution is forgotten.
+    #[arg(long, env = "EXECBOX_KEEP_SECONDS", default_value_t = 86_400, value_name = "S")]
+    pub keep_seconds: u64,
+    /// Finished executions that are kept; the oldest goes first.
+    #[arg(long, env = "EXECBOX_KEEP_COUNT", default_value_t = 10_000, value_name = "N")]
+    pub keep_count: usize,
+    /// Output and artifacts that are kept, in all.
+    #[arg(long, env = "EXECBOX_KEEP_MB", default_value_t = 1_024, value_name = "MIB")]
+    pub keep_mb: u64,
+}
+
+impl Default for Config {
+    /// The documented defaults, without a look at the environment.
+    #[allow(clippy::expect_used)]
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            config: Config,
+        }
+        let command = <Defaults as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));
+        let matches = command.get_matches_from(["execbox"]);
+        <Defaults as clap::FromArgMatches>::from_arg_matches(&matches).expect("the defaults parse").config
+    }
+}
+
+impl Config {
+    /// Workers, with the default resolved: one per processor, at least two so that one program never blocks all.
+    #[must_use]
+    pub fn workers(&self) -> u16 {
+        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        self.workers.unwrap_or_else(|| u16::try_from(processors).unwrap_or(u16::MAX).max(2)).max(1)
+    }
+
+    /// Defaults and ceilings of one execution.
+    #[must_use]
+    pub fn limit_policy(&self) -> LimitPolicy {
+        let l = &self.limits;
+        let millis = |cpus: f64| {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let millis = (cpus.clamp(0.01, 1024.0) * 1000.0) as u64;
+            millis
+        };
+        let shared = Limits {
+            timeout_ms: l.timeout_seconds * 1000,
+            compile_timeout_ms: l.compile_timeout_seconds * 1000,
+            memory_bytes: l.memory_mb * MIB,
+            disk_bytes: l.disk_mb * MIB,
+            disk_inodes: l.disk_inodes,
+            cpu_millis: millis(l.cpus),
+            pids: l.pids,
+            output_bytes: l.output_kb * KIB,
+            artifact_bytes: l.artifact_mb * MIB,
+            artifact_count: l.artifact_count,
+        };
+        let ceiling = Limits {
+            timeout_ms: l.max_timeout_seconds * 1000,
+            compile_timeout_ms: l.max_compile_timeout_seconds * 1000,
+            memory_bytes: l.max_memory_mb * MIB,
+            disk_bytes: l.max_disk_mb * MIB,
+            cpu_millis: millis(l.max_cpus),
+            pids: l.max_pids,
+            output_bytes: l.max_output_kb * KIB,
+            ..shared
+        };
+        LimitPolicy { default: shared, ceiling }
+    }
+
+    /// Caps of the archive reader.
+    #[must_use]
+    pub fn archive_limits(&self) -> ArchiveLimits {
+        ArchiveLimits {
+            bytes: self.request.archive_mb * MIB,
+            entries: self.request.archive_entries,
+            depth: self.request.archive_depth,
+        }
+    }
+
+    /// What SIGTERM leaves to running executions.
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}

@@ -1,0 +1,91 @@
+//! Names of executions and of their owners.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+/// Names one execution: `exe_` and a random UUID (122 random bits, so an id can't be guessed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExecutionId(Uuid);
+
+const PREFIX: &str = "exe_";
+
+impl ExecutionId {
+    /// A fresh one.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for ExecutionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", self.0.as_hyphenated())
+    }
+}
+
+/// A text that is no execution id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an execution id is `exe_` and a UUID in lower case, like exe_550e8400-e29b-41d4-a716-446655440000")]
+pub struct BadExecutionId;
+
+impl FromStr for ExecutionId {
+    type Err = BadExecutionId;
+
+    /// Takes the exact spelling that [`fmt::Display`] gives and no other, so that one execution has one name.
+    fn from_str(text: &str) -> Result<Self, BadExecutionId> {
+        let uuid = text.strip_prefix(PREFIX).ok_or(BadExecutionId)?;
+        let id = Self(Uuid::try_parse(uuid).map_err(|_| BadExecutionId)?);
+        if id.to_string() == text { Ok(id) } else { Err(BadExecutionId) }
+    }
+}
+
+/// The owner of executions, behind an API key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tenant(Arc<str>);
+
+impl Tenant {
+    /// The one tenant of a server without keys.
+    #[must_use]
+    pub fn local() -> Self {
+        Self(Arc::from("local"))
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_back_from_its_own_text() {
+        let id = ExecutionId::random();
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        let good = "exe_550e8400-e29b-41d4-a716-446655440000";
+        assert!(good.parse::<ExecutionId>().is_ok());
+        for bad in [
+            "",
+            "exe_",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "exe_550E8400-E29B-41D4-A716-446655440000",
+            "exe_550e8400e29b41d4a716446655440000",
+            "exe_{550e8400-e29b-41d4-a716-446655440000}",
+            "exe_550e8400-e29b-41d4-a716-44665544000",
+            "exe_../../etc/passwd",
+            "exe_550e8400-e29b-41d4-a716-446655440000\0",
+        ] {
+            assert_eq!(bad.parse::<ExecutionId>(), Err(BadExecutionId), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Output while it is being written: kept up to the caps, and followed by whoever wants to see it live.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
+
+use crate::execution::state::Output;
+use crate::runner::message::Phase;
+use crate::sandbox::Events;
+
+/// Which stream bytes belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// The compiler's standard output.
+    CompileStdout,
+    /// The compiler's standard error.
+    CompileStderr,
+    /// The program's standard output.
+    Stdout,
+    /// The program's standard error.
+    Stderr,
+}
+
+const CHANNELS: [Channel; 4] =
+    [Channel::CompileStdout, Channel::CompileStderr, Channel::Stdout, Channel::Stderr];
+
+/// What a follower sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LiveEvent {
+    /// More bytes of a stream, in that stream's order.
+    Bytes(Channel, Bytes),
+    /// What is being waited for, such as an image build.
+    Progress(String),
+    /// A new attempt started: what was shown so far is void.
+    Restarted,
+}
+
+/// The output of one execution. One writer (the sandbox), any number of followers.
+#[derive(Debug)]
+pub struct Live {
+    /// Bytes kept of each channel.
+    cap: usize,
+    log: Mutex<Log>,
+    /// Counts changes, so that followers sleep without polling and miss nothing.
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    compiling: bool,
+    channels: [BytesMut; 4],
+    cut: [bool; 4],
+    progress: Vec<String>,
+    attempt: u32,
+    closed: bool,
+}
+
+/// Progress lines that are kept; a build that prints more keeps its last ones visible live only.
+const MAX_PROGRESS: usize = 1_000;
+
+impl Live {
+    /// `cap` is the number of bytes kept of each stream.
+    #[must_use]
+    pub fn new(cap: u64) -> Self {
+        let cap = usize::try_from(cap).unwrap_or(usize::MAX);
+        Self { cap, log: Mutex::default(), version: watch::Sender::new(0) }
+    }
+
+    /// Nothing is broken by a panic while the lock is held: every change is one append.
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Log)) {
+        change(&mut self.log());
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// A new attempt: what the last one wrote is dropped.
+    pub fn restart(&self) {
+        self.change(|log| *log = Log { attempt: log.attempt + 1, ..Log::default() });
+    }
+
+    /// Nothing more will come.
+    pub fn close(&self) {
+        self.change(|log| log.closed = true);
+    }
+
+    /// What has been written so far. A copy: the writer goes on.
+    #[must_use]
+    pub fn snapshot(&self) -> Output {
+        let log = self.log();
+        let [compile_stdout, compile_stderr, stdout, stderr] =
+            log.channels.each_ref().map(|channel| Bytes::copy_from_slice(channel));
+        Output { stdout, stderr, compile_stdout, compile_stderr }
+    }
+
+    /// Whether stdout and stderr of the program were cut here.
+    #[must_use]
+    pub fn cut(&self) -> (bool, bool) {
+        let log = self.log();
+        (log.cut[Channel::Stdout as usize], log.cut[Channel::Stderr as usize])
+    }
+
+    /// Follows from the beginning: what was written before comes first.
+    #[must_use]
+    pub fn follow(self: &std::sync::Arc<Self>) -> Follower {
+        Follower {
+            changes: self.version.subscribe(),
+            live: std::sync::Arc::clone(self),
+            seen: [0; 4],
+            progress: 0,
+            attempt: 0,
+        }
+    }
+
+    fn append(&self, stdout: bool, bytes: &Bytes) {
+        self.change(|log| {
+            let channel = match (log.compiling, stdout) {
+                (true, true) => Channel::CompileStdout,
+                (true, false) => Channel::CompileStderr,
+                (false, true) => Channel::Stdout,
+                (false, false) => Channel::Stderr,
+            } as usize;
+            let room = self.cap - log.channels[channel].len();
+            log.cut[channel] |= bytes.len() > room;
+            log.channels[channel].extend_from_slice(&bytes[..bytes.len().min(room)]);
+        });
+    }
+}
+
+impl Events for Live {
+    fn progress(&self, message: &str) {
+        self.change(|log| {
+            if log.progress.len() < MAX_PROGRESS {
+                log.progress.push(message.to_owned());
+            }
+        });
+    }
+
+    fn phase(&self, phase: Phase) {
+        self.change(|log| log.compiling = phase == Phase::Compile);
+    }
+
+    fn stdout(&self, bytes: Bytes) {
+        self.append(true, &bytes);
+    }
+
+    fn stderr(&self, bytes: Bytes) {
+        self.append(false, &bytes);
+    }
+}
+
+/// A place in the output of one execution.
+#[derive(Debug)]
+pub struct Follower {
+    live: std::sync::Arc<Live>,
+    changes: watch::Receiver<u64>,
+    seen: [usize; 4],
+    progress: usize,
+    attempt: u32,
+}
+
+impl Follower {
+    /// The next event; `None` when the execution is over and all of it was seen.
+    pub async fn next(&mut self) -> Option<LiveEvent> {
+        loop {
+            self.changes.mark_unchanged();
+            match self.take() {
+                Some(event) => return Some(event),
+                None if self.live.log().closed => return None,
+                // An error means that the writer is gone, which the next look at `closed` would not tell.
+                None => self.changes.changed().await.ok()?,
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<LiveEvent> {
+        let log = self.live.log();
+        if log.attempt != self.attempt {
+            let first = self.attempt == 0;
+            (self.attempt, self.seen, self.progress) = (log.attempt, [0; 4], 0);
+            if !first {
+                return Some(LiveEvent::Restarted);
+            }
+        }
+        if let Some(line) = log.progress.get(self.progress) {
+            self.progress += 1;
+            return Some(LiveEvent::Progress(line.clone()));
+        }
+        for channel in CHANNELS {
+            let (all, seen) = (&log.channels[channel as usize], &mut self.seen[channel as usize]);
+            if all.len() > *seen {
+                let bytes = Bytes::copy_from_slice(&all[*seen..]);
+                *seen = all.len();
+                return Some(LiveEvent::Bytes(channel, bytes));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_late_follower_sees_everything_and_then_the_end() {
+        let live = Arc::new(Live::new(100));
+        live.restart();
+        live.progress("building");
+        live.phase(Phase::Run);
+        live.stdout(Bytes::from_static(b"one"));
+        let mut follower = live.follow();
+        assert_eq!(follower.next().await, Some(LiveEvent::Progress("building".into())));
+        assert_eq!(
+            follower.next().await,
+            Some(LiveEvent::Bytes(Channel::Stdout, Bytes::from_static(b"one")))
+        );
+        live.stdout(Bytes::from_static(b"two"));
+        live.close();
+        assert_eq!(
+            follower.next().await,
+            Some(LiveEvent::Bytes(Channel::Stdout, Bytes::from_static(b"two")))
+        );
+        assert_eq!(follower.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_restart_voids_what_was_seen() {
+        let live = Arc::new(Live::new(100));
+        live.restart();
+        let mut follower = live.follow();
+        live.stdout(Bytes::from_static(b"half"));
+        assert!(matches!(follower.next().await, Some(LiveEvent::Bytes(..))));
+        live.restart();
+        live.close();
+        assert_eq!(follower.next().await, Some(LiveEvent::Restarted));
+        assert_eq!(follower.next().await, None);
+        assert!(live.snapshot().is_empty());
+    }
+
+    #[test]
+    fn each_stream_is_cut_at_its_own_cap() {
+        let live = Live::new(4);
+        live.phase(Phase::Compile);
+        live.stderr(Bytes::from_static(b"123456"));
+        live.phase(Phase::Run);
+        live.stdout(Bytes::from_static(b"1234"));
+        live.stderr(Bytes::from_static(b"12345"));
+        let output = live.snapshot();
+        assert_eq!((output.compile_stderr.len(), output.stdout.len(), output.stderr.len()), (4, 4, 4));
+        assert_eq!(live.cut(), (false, true));
+    }
+}

@@ -1,0 +1,14 @@
+//! Executions: ids, the validated spec, states as plain data, and the service that owns them from submit to result.
+//!
+//! No web framework and no container library here: requests come in as [`spec::ExecutionSpec`], programs run behind
+//! [`crate::sandbox::Sandbox`].
+
+mod entry;
+pub mod id;
+pub mod intake;
+pub mod live;
+mod queue;
+pub mod service;
+pub mod spec;
+pub mod state;
+mod worker;

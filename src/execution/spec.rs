@@ -1,0 +1,50 @@
+//! The validated input of an execution. If an [`ExecutionSpec`] exists, it is valid: it was checked once, at the door.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::archive::Project;
+use crate::execution::id::Tenant;
+use crate::limits::Limits;
+use crate::runtime::{Command, Runtime};
+
+/// Everything needed to run one project.
+#[derive(Debug)]
+pub struct ExecutionSpec {
+    /// The owner.
+    pub tenant: Tenant,
+    /// The language at its version.
+    pub runtime: Arc<Runtime>,
+    /// The files, checked and in canonical form.
+    pub project: Project,
+    /// What compiles and starts the project, and in which environment.
+    pub command: Command,
+    /// Standard input.
+    pub stdin: Stdin,
+    /// What it may use.
+    pub limits: Limits,
+    /// Globs of the files to return; `None` returns everything created or changed.
+    pub artifacts: Option<Vec<String>>,
+    /// Kept with the record.
+    pub labels: BTreeMap<String, String>,
+    /// Sentences for the caller that were known before the start.
+    pub notices: Vec<String>,
+}
+
+/// Where standard input comes from.
+#[derive(Debug)]
+pub enum Stdin {
+    /// All of it is here; may be empty.
+    Bytes(bytes::Bytes),
+    /// It comes while the program runs. A second attempt can't read again what the first has taken, so an
+    /// execution with live input has one attempt. The receiver is taken by that attempt.
+    Live(std::sync::Mutex<Option<tokio::sync::mpsc::Receiver<bytes::Bytes>>>),
+}
+
+impl Stdin {
+    /// No input at all.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::Bytes(bytes::Bytes::new())
+    }
+}

@@ -1,0 +1,128 @@
+//! What is known of an execution, as plain data.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::execution::id::{ExecutionId, Tenant};
+use crate::sandbox::{Artifact, CompileReport, Outcome, Timings, Truncated, Usage};
+
+/// Where an execution is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Accepted, waiting for a worker.
+    Pending,
+    /// A worker has it.
+    Running,
+    /// The program ended by itself, with whatever exit code.
+    Completed,
+    /// A limit ended it, the compiler refused it, or we failed.
+    Failed,
+    /// Somebody killed it.
+    Killed,
+}
+
+impl Status {
+    /// No further change will come.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Killed)
+    }
+
+    /// Its word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+/// A snapshot of one execution, cheap to clone. `output` and `finished` grow until the status is terminal.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// Its name.
+    pub id: ExecutionId,
+    /// Its owner.
+    pub tenant: Tenant,
+    /// Where it is.
+    pub status: Status,
+    /// The runtime's name.
+    pub language: Arc<str>,
+    /// The runtime's version.
+    pub version: Arc<str>,
+    /// The caller's own words.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Which try this is; 1 for the first.
+    pub attempt: u32,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When a worker took it.
+    pub started_at: Option<Timestamp>,
+    /// When it became terminal.
+    pub finished_at: Option<Timestamp>,
+    /// What it has written so far.
+    pub output: Output,
+    /// Set exactly once, with the terminal status.
+    pub finished: Option<Arc<Finished>>,
+}
+
+/// What an execution wrote, up to the caps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The program's standard output.
+    pub stdout: Bytes,
+    /// The program's standard error.
+    pub stderr: Bytes,
+    /// The compiler's standard output.
+    pub compile_stdout: Bytes,
+    /// The compiler's standard error.
+    pub compile_stderr: Bytes,
+}
+
+impl Output {
+    /// Bytes in all.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.stdout.len() + self.stderr.len() + self.compile_stdout.len() + self.compile_stderr.len()
+    }
+
+    /// Nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// What the program did and why it ended.
+    pub outcome: Outcome,
+    /// The compile phase, where there was one.
+    pub compile: Option<CompileReport>,
+    /// Files that came back.
+    pub artifacts: Vec<Artifact>,
+    /// What was cut.
+    pub truncated: Truncated,
+    /// What the program used.
+    pub usage: Usage,
+    /// From acceptance to the start of work, in microseconds.
+    pub queue_us: u64,
+    /// From acceptance to the end, in microseconds.
+    pub duration_us: u64,
+    /// Where the sandbox spent its time.
+    pub timings: Timings,
+    /// `repr` of the last expression, when it was asked for.
+    pub result: Option<String>,
+    /// Sentences for the caller.
+    pub notices: Vec<String>,
+}

@@ -1,0 +1,135 @@
+//! The messages inside frames. Both sides come from one binary, so there is no version to negotiate.
+
+use serde::{Deserialize, Serialize};
+
+/// What the runner is to do. The first frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Comes back in [`End`], so that nothing else is taken for a result.
+    pub nonce: String,
+    /// Compile first, where the language does.
+    pub compile: Option<PhaseSpec>,
+    /// The program.
+    pub run: PhaseSpec,
+    /// The whole environment of both phases.
+    pub env: Vec<(String, String)>,
+    /// Bytes of stdout, and of stderr, that are passed on for each phase; the rest is read and dropped.
+    pub output_bytes: u64,
+    /// Bytes of stdout and stderr together at which a phase is stopped as a flood.
+    pub flood_bytes: u64,
+    /// Which files come back.
+    pub artifacts: ArtifactSpec,
+}
+
+/// One program to start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseSpec {
+    /// Program and arguments; never through a shell.
+    pub argv: Vec<String>,
+    /// Wall time from the program's start.
+    pub timeout_ms: u64,
+}
+
+/// Which files come back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArtifactSpec {
+    /// Globs relative to the workspace; `None` takes everything created or changed by the run phase.
+    pub globs: Option<Vec<String>>,
+    /// Cap on the sum of sizes.
+    pub max_bytes: u64,
+    /// Cap on the number.
+    pub max_count: u64,
+    /// Cap on the files and folders that are looked at.
+    pub max_entries: u64,
+}
+
+/// A file or folder that goes in, or an artifact that comes out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileHead {
+    /// Relative to the workspace, `/` between components.
+    pub path: String,
+    /// Bytes that follow in `Data` frames.
+    pub size: u64,
+    /// Mode 0755 instead of 0644.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executable: bool,
+}
+
+/// A part of the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The language's compiler.
+    Compile,
+    /// The program.
+    Run,
+}
+
+/// A phase starts; output frames that follow belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseStart {
+    /// Which one.
+    pub phase: Phase,
+}
+
+/// How the runner's work ended. The last frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// The one from [`Start`].
+    pub nonce: String,
+    /// The compile phase, when there was one.
+    pub compile: Option<PhaseEnd>,
+    /// The run phase, when it was reached.
+    pub run: Option<PhaseEnd>,
+    /// Highest memory charged to the container, in bytes, where the kernel tells.
+    pub memory_peak_bytes: Option<u64>,
+    /// Artifacts were left out because of a cap.
+    pub artifacts_truncated: bool,
+    /// Time to collect the artifacts, in microseconds.
+    pub collect_us: u64,
+}
+
+/// How one phase ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseEnd {
+    /// The wait status.
+    pub exit: Exit,
+    /// Why the runner ended it, if it did.
+    pub stopped: Option<Stop>,
+    /// The kernel killed a process of this phase for want of memory.
+    pub oom_killed: bool,
+    /// The workspace had no room left at the end, or the file size limit was hit.
+    pub disk_full: bool,
+    /// From start to exit, in microseconds.
+    pub wall_us: u64,
+    /// Processor time of the program and all its children, in microseconds.
+    pub cpu_us: u64,
+    /// Standard output was cut at the cap.
+    pub stdout_truncated: bool,
+    /// Standard error was cut at the cap.
+    pub stderr_truncated: bool,
+}
+
+/// The wait status of the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// It could not be started: the reason, for the caller.
+    NotStarted(String),
+}
+
+/// Why the runner ended a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// Its time was over.
+    TimedOut,
+    /// It wrote more than [`Start::flood_bytes`].
+    OutputLimit,
+    /// The server said so.
+    Killed,
+}

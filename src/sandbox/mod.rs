@@ -1,0 +1,180 @@
+//! Where an execution runs: the one seam between executions and containers.
+//!
+//! A [`Sandbox`] either says what the program did ([`Report`], data) or that we failed ([`SandboxError`], retried by
+//! the execution service with a fresh sandbox, and never shown as an outcome).
+
+pub mod docker;
+mod outcome;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+pub use outcome::{Outcome, Reason};
+
+use crate::execution::spec::ExecutionSpec;
+use crate::runner::message::Phase;
+
+/// A boxed future, so that the trait can be used as `dyn Sandbox`.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One attempt at running a spec.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Names the container, with the attempt.
+    pub id: crate::execution::id::ExecutionId,
+    /// 1 for the first.
+    pub attempt: u32,
+    /// The worker that runs it; picks the container's user id.
+    pub slot: u16,
+    /// What to run.
+    pub spec: Arc<ExecutionSpec>,
+    /// An existing, empty folder of this attempt's own for artifacts.
+    pub artifact_dir: PathBuf,
+}
+
+/// What a sandbox tells while a program runs. Calls return at once; the receiver holds the caps.
+pub trait Events: Send + Sync {
+    /// Waiting for something that is not the program: an image build, a pull. Shown to people.
+    fn progress(&self, message: &str);
+    /// The program of this phase has started; its clock runs.
+    fn phase(&self, phase: Phase);
+    /// Bytes of the current phase's standard output.
+    fn stdout(&self, bytes: Bytes);
+    /// Bytes of the current phase's standard error.
+    fn stderr(&self, bytes: Bytes);
+}
+
+/// What happened in a sandbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// What the program did, and why it ended.
+    pub outcome: Outcome,
+    /// The compile phase, where there was one.
+    pub compile: Option<CompileReport>,
+    /// Files that came back, in the order they came.
+    pub artifacts: Vec<Artifact>,
+    /// What was cut.
+    pub truncated: Truncated,
+    /// What the program used.
+    pub usage: Usage,
+    /// Where the time went.
+    pub timings: Timings,
+    /// What the language's helper wrote to the result channel, unparsed.
+    pub result: Vec<u8>,
+    /// Sentences for the caller.
+    pub notices: Vec<String>,
+}
+
+/// How the compiler ended. Its output went through [`Events`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileReport {
+    /// Its exit code; 128 + n after signal n.
+    pub exit_code: i32,
+    /// Wall time.
+    pub duration_us: u64,
+}
+
+/// A file that the program left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// Relative to the workspace; checked by the archive's path policy.
+    pub path: String,
+    /// In bytes.
+    pub size: u64,
+    /// Hexadecimal.
+    pub sha256: String,
+    /// Where its content lies, under [`Job::artifact_dir`].
+    pub file: PathBuf,
+}
+
+/// What was cut at a cap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Truncated {
+    /// Standard output.
+    pub stdout: bool,
+    /// Standard error.
+    pub stderr: bool,
+    /// Some artifacts are missing.
+    pub artifacts: bool,
+}
+
+/// What the run phase used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Wall time in microseconds.
+    pub wall_us: u64,
+    /// Processor time of all its processes, in microseconds.
+    pub cpu_us: u64,
+    /// Highest memory charged to the container (program, workspace, page cache), in bytes, where the kernel tells.
+    pub memory_peak_bytes: Option<u64>,
+}
+
+/// Where a sandbox spent its time, in microseconds. The phases do not overlap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Image ready, container made and started, files in.
+    pub sandbox_us: u64,
+    /// The compiler.
+    pub compile_us: u64,
+    /// The program.
+    pub run_us: u64,
+    /// Artifacts out.
+    pub collect_us: u64,
+}
+
+/// We failed; the program did nothing wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The Engine does not answer, or refuses. Worth another try.
+    #[error("the container engine failed: {0}")]
+    Engine(String),
+    /// The runtime's image could not be made. The message says what to do.
+    #[error("{0}")]
+    Image(String),
+    /// The container or the runner in it went away, or spoke nonsense.
+    #[error("the sandbox was lost: {0}")]
+    Lost(String),
+    /// A local file could not be read or written.
+    #[error("local storage failed: {0}")]
+    Storage(#[from] std::io::Error),
+}
+
+impl SandboxError {
+    /// Whether a fresh attempt may help. An image that can't be built stays so.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::Image(_))
+    }
+}
+
+/// Runs specs, one attempt at a time and several at once.
+pub trait Sandbox: Send + Sync + 'static {
+    /// Runs one attempt to its end. When `cancel` fires the program is killed and the report says
+    /// [`Reason::Killed`]. Nothing of the attempt is left when this returns, or it is being removed.
+    ///
+    /// # Errors
+    /// What we failed to do, never what the program did.
+    fn run<'a>(
+        &'a self,
+        job: Job,
+        events: &'a dyn Events,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<Report, SandboxError>>;
+
+    /// Whether an execution could start now. The error is a sentence for the operator.
+    ///
+    /// # Errors
+    /// The Engine is away.
+    fn ready(&self) -> BoxFuture<'_, Result<(), SandboxError>>;
+
+    /// Whether the image of this runtime exists already.
+    fn image_ready<'a>(&'a self, runtime: &'a crate::runtime::Runtime) -> BoxFuture<'a, bool>;
+
+    /// Ends what runs in the background, such as removals. Called once, at the end of a drain.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

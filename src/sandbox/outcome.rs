@@ -1,0 +1,59 @@
+//! What a user's program did, and why it ended: the one closed list, in the words of the wire.
+
+use serde::{Deserialize, Serialize};
+
+/// Why an execution ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The program ended by itself, with whatever exit code.
+    Exited,
+    /// A signal ended the program that was not ours.
+    Signaled,
+    /// The compiler refused the project.
+    CompileFailed,
+    /// Dependencies could not be installed.
+    InstallFailed,
+    /// Its time was over.
+    TimedOut,
+    /// The kernel ended it for want of memory.
+    OutOfMemory,
+    /// It wrote far more than the output cap.
+    OutputLimit,
+    /// It filled its workspace, or wrote a file over the size limit, and failed.
+    DiskLimit,
+    /// Somebody asked for it to be killed.
+    Killed,
+    /// We failed to run it.
+    Internal,
+}
+
+impl Reason {
+    /// Its word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::Signaled => "signaled",
+            Self::CompileFailed => "compile_failed",
+            Self::InstallFailed => "install_failed",
+            Self::TimedOut => "timed_out",
+            Self::OutOfMemory => "out_of_memory",
+            Self::OutputLimit => "output_limit",
+            Self::DiskLimit => "disk_limit",
+            Self::Killed => "killed",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// What the program did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why it ended.
+    pub reason: Reason,
+    /// Its exit code; 128 + n after signal n; none when no program ran.
+    pub exit_code: Option<i32>,
+    /// A sentence that names the limit, the peak and the field that raises it; none for a plain exit.
+    pub error: Option<String>,
+}

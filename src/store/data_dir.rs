@@ -1,0 +1,115 @@
+//! The data folder: one server at a time, scratch that is emptied at start, artifacts by execution.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The data folder, locked for as long as this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    root: PathBuf,
+    /// Held for its lock, which the kernel drops with the process.
+    _lock: File,
+}
+
+/// Why the data folder can't be used. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another server has it.
+    #[error("another execbox server uses the data folder {0}; stop it, or give this one its own --data-dir")]
+    Locked(PathBuf),
+    /// It can't be made or written.
+    #[error("the data folder {path} can't be used ({error}); give a writable one with --data-dir")]
+    Unusable {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl DataDir {
+    /// Makes the folder where it is missing, locks it, and removes what an earlier server left in scratch.
+    ///
+    /// # Errors
+    /// It is in use, or can't be written.
+    pub fn open(root: &Path) -> Result<Self, DataDirError> {
+        let unusable = |error| DataDirError::Unusable { path: root.to_owned(), error };
+        std::fs::create_dir_all(root).map_err(unusable)?;
+        let lock = File::create(root.join("lock")).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DataDirError::Locked(root.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        }
+        let data = Self { root: root.to_owned(), _lock: lock };
+        for folder in [data.spool(), data.artifacts()] {
+            // Records are in memory, so nothing on disk belongs to an execution that is still known.
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+                _ => std::fs::create_dir_all(&folder).map_err(unusable)?,
+            }
+        }
+        Ok(data)
+    }
+
+    /// Where uploads are spooled.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.root.join("spool")
+    }
+
+    /// Where artifacts lie, a folder for each execution.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
+    }
+
+    /// Makes the empty folder of one attempt.
+    ///
+    /// # Errors
+    /// The disk is full or the folder is gone.
+    pub fn attempt_dir(&self, execution: &str, attempt: u32) -> io::Result<PathBuf> {
+        let folder = self.artifacts().join(execution).join(attempt.to_string());
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Removes everything of one execution.
+    ///
+    /// # Errors
+    /// Something of it could not be removed.
+    pub fn remove(&self, execution: &str) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.artifacts().join(execution)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_server_is_refused_and_scratch_is_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataDir::open(folder.path()).unwrap();
+        assert!(matches!(DataDir::open(folder.path()), Err(DataDirError::Locked(_))));
+        let attempt = first.attempt_dir("exe_x", 1).unwrap();
+        std::fs::write(attempt.join("left"), "over").unwrap();
+        drop(first);
+        let second = DataDir::open(folder.path()).unwrap();
+        assert!(!attempt.exists());
+        second.remove("exe_x").unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "").unwrap();
+        let message = DataDir::open(&path).unwrap_err().to_string();
+        assert!(message.contains("--data-dir"), "{message}");
+    }
+}
