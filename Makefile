@@ -16,7 +16,7 @@ ARGS ?=
 .PHONY: help setup build run demo test check fmt bench images openapi
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Find a Docker Engine, or install and start one (Debian, Ubuntu)
 	@deploy/setup-engine.sh

@@ -38,7 +38,7 @@ pretty() {
     fi
 }
 
-# The first text value of field $1 in the JSON on standard input. Enough for our own compact answers.
+# A text value of field $1 in the JSON on standard input. Enough for our own compact answers.
 field() { sed -n "s/.*\"$1\": *\"\\([^\"]*\\)\".*/\\1/p" | head -n 1; }
 
 start_server() {
