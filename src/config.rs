@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
+
 use crate::archive::ArchiveLimits;
 use crate::limits::{KIB, LimitPolicy, Limits, MIB};
+use crate::store::RetentionPolicy;
 
 /// Settings of `execbox serve`, and of the commands that run executions themselves.
 #[derive(Clone, Debug, clap::Args)]
@@ -16,7 +19,7 @@ pub struct Config {
     pub listen: SocketAddr,
 
     /// Serve on a non-loopback address although there are no keys: anyone who reaches it can run programs.
-    #[arg(long, env = "EXECBOX_ALLOW_UNAUTHENTICATED")]
+    #[arg(long, env = "EXECBOX_ALLOW_UNAUTHENTICATED", value_parser = BoolishValueParser::new())]
     pub allow_unauthenticated: bool,
 
     /// Host names that a request may carry, beside loopback's and the listen address.
@@ -272,9 +275,67 @@ impl Config {
         }
     }
 
+    /// The Engine's address: the setting, else `DOCKER_HOST`, else `None` for the usual sockets.
+    #[must_use]
+    #[allow(clippy::disallowed_methods)]
+    pub fn engine_address(&self) -> Option<String> {
+        let set = |address: &String| !address.is_empty();
+        self.docker_host.clone().filter(set).or_else(|| std::env::var("DOCKER_HOST").ok().filter(set))
+    }
+
+    /// How long finished executions are kept.
+    #[must_use]
+    pub fn retention_policy(&self) -> RetentionPolicy {
+        RetentionPolicy {
+            age: Duration::from_secs(self.retention.keep_seconds),
+            count: self.retention.keep_count,
+            bytes: self.retention.keep_mb.saturating_mul(MIB),
+        }
+    }
+
     /// What SIGTERM leaves to running executions.
     #[must_use]
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
+    }
+}
+
+/// The settings file that the environment names, before any flag is parsed.
+#[must_use]
+#[allow(clippy::disallowed_methods)]
+pub fn config_file() -> Option<PathBuf> {
+    std::env::var_os("EXECBOX_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Where distributions keep the CA bundle: Debian, Fedora, openSUSE, Alpine.
+const SYSTEM_CA_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+impl BuildConfig {
+    /// The CA bundle for image builds, with `system` resolved.
+    ///
+    /// # Errors
+    /// There is no such file; the sentence says what to set.
+    pub fn ca_bundle_file(&self) -> Result<Option<PathBuf>, String> {
+        match &self.ca_bundle {
+            None => Ok(None),
+            Some(name) if name.as_os_str().is_empty() => Ok(None),
+            Some(name) if name.as_os_str() == "system" => {
+                SYSTEM_CA_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file()).map(Some).ok_or_else(
+                    || {
+                        format!(
+                            "--ca-bundle system: none of {} is here; name the file",
+                            SYSTEM_CA_BUNDLES.join(", ")
+                        )
+                    },
+                )
+            }
+            Some(path) if path.is_file() => Ok(Some(path.clone())),
+            Some(path) => Err(format!("--ca-bundle {}: there is no such file", path.display())),
+        }
     }
 }

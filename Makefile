@@ -1,0 +1,60 @@
+# Short names for what is done often. `make` alone lists them.
+
+# One static binary: it is the server, and also the runner, PID 1 inside every container. A container may hold any
+# image (another libc, or none), so the binary must not need the image's. Static linking with glibc is asked for by
+# target, and only with a target named do build scripts and macros stay as they are.
+export CARGO_BUILD_TARGET := host-tuple
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static
+
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/release/execbox
+# More arguments, as in: make run ARGS='--listen 127.0.0.1:9000'
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run demo test check fmt bench images openapi
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Find a Docker Engine, or install and start one (Debian, Ubuntu)
+	@deploy/setup-engine.sh
+
+build: ## Build the release binary
+	cargo build --release --locked --bin execbox
+
+run: setup build ## Serve on 127.0.0.1:8080 (more: ARGS='--listen ...')
+	$(BIN) serve $(ARGS)
+
+demo: setup build ## Watch a project run through HTTP, sync and async
+	@EXECBOX=$(BIN) deploy/demo.sh
+
+# The doc tests go first: the last closing line that is printed is the one of the whole suite.
+test: setup check ## Everything that is checked: check, unit tests, HTTP tests, tests on the real Engine
+	cargo test --locked --doc
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		set -x; cargo nextest run --locked --no-fail-fast; \
+	else \
+		set -x; cargo test --locked --no-fail-fast --lib --bins --tests; \
+	fi
+
+check: ## Formatting, lints, docs, dependencies
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	@deploy/check-dependencies.sh
+
+fmt: ## Format the code
+	cargo fmt
+
+bench: setup build ## Measure the overhead over a raw Engine cycle and a bare interpreter
+	cargo bench --locked --bench overhead
+
+images: setup build ## Build the images of all runtimes
+	$(BIN) images build --all
+
+openapi: ## Write openapi/openapi.json anew from the code
+	@mkdir -p openapi
+	cargo run --quiet --locked --bin execbox -- openapi > openapi/openapi.json.new
+	@mv openapi/openapi.json.new openapi/openapi.json

@@ -1,0 +1,145 @@
+//! `execbox doctor`: what works here, and how to mend what does not.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::archive::ProjectWriter;
+use crate::cli::failure::Failure;
+use crate::cli::local::{self, Local};
+use crate::cli::{engine, images, output};
+use crate::config::Config;
+use crate::execution::id::Tenant;
+use crate::execution::intake::Submission;
+use crate::execution::spec::Stdin;
+use crate::limits::RequestedLimits;
+use crate::runtime::Catalogue;
+use crate::sandbox::docker::DockerSandbox;
+
+use self::finding::{Finding, Level};
+
+mod engine_facts;
+mod finding;
+
+/// Check this machine: the Engine, its limits, the disk, and a real execution.
+///
+/// Ends with 0 only when the execution passed.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: Config,
+}
+
+pub(super) fn doctor(args: Args) -> Result<ExitCode, Failure> {
+    let runtime = super::tokio_runtime()?;
+    let passed = runtime.block_on(examine(args.config));
+    runtime.shutdown_background();
+    passed.map(|passed| if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn examine(config: Config) -> Result<bool, Failure> {
+    show(&disk(&config.data_dir))?;
+    let catalogue = engine::catalogue(&config)?;
+    let sandbox = match engine::connect(&config).await {
+        Ok(sandbox) => sandbox,
+        Err(failure) => {
+            let mend = "run deploy/setup-engine.sh, or name an Engine with --docker-host or DOCKER_HOST";
+            show(&Finding::fail("engine", failure.message, mend))?;
+            return Ok(false);
+        }
+    };
+    match sandbox.facts().await {
+        Ok(facts) => engine_facts::findings(&facts).iter().try_for_each(show)?,
+        Err(error) => show(&Finding::fail("engine", error, "look at the log of dockerd"))?,
+    }
+    show(&base(&sandbox, &catalogue).await)?;
+    let execution = match hello(config, catalogue, sandbox).await {
+        Ok(finding) => finding,
+        Err(failure) => Finding::fail("execution", failure.message, "mend what is said above first"),
+    };
+    show(&execution)?;
+    Ok(execution.level == Level::Ok)
+}
+
+fn show(finding: &Finding) -> Result<(), Failure> {
+    output::result(finding.to_string().as_bytes()).map_err(Failure::ours)
+}
+
+/// Uploads and artifacts need room, and so do images.
+fn disk(data_dir: &Path) -> Finding {
+    const LITTLE: u64 = 2 << 30;
+    // The data folder may not be there yet; what will hold it is.
+    let existing = data_dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    match nix::sys::statvfs::statvfs(existing) {
+        Err(error) => {
+            Finding::warn("disk", format!("{}: {error}", existing.display()), "name another --data-dir")
+        }
+        Ok(room) => {
+            let free = room.blocks_available() * room.fragment_size();
+            let what = format!("{} MiB free for {}", free >> 20, data_dir.display());
+            if free < LITTLE {
+                Finding::warn("disk", what, "make room, or name another --data-dir")
+            } else {
+                Finding::ok("disk", what)
+            }
+        }
+    }
+}
+
+/// Where a missing image would come from.
+async fn base(sandbox: &DockerSandbox, catalogue: &Catalogue) -> Finding {
+    let mut missing = Vec::new();
+    for runtime in catalogue.runtimes() {
+        if !sandbox.image_state(runtime).await.is_ok_and(|state| state.size.is_some()) {
+            missing.push(runtime.name.as_str());
+        }
+    }
+    if missing.is_empty() {
+        return Finding::ok("images", "all are built");
+    }
+    let what = format!("not built yet: {}", missing.join(", "));
+    let bootstrap = std::process::Command::new("mmdebstrap").arg("--version").output();
+    if bootstrap.is_ok_and(|ran| ran.status.success()) {
+        return Finding::ok("images", format!("{what}; their base can be pulled, or made with mmdebstrap"));
+    }
+    let mend = "the base must be pulled on first use; where that is not possible, install mmdebstrap";
+    Finding::warn("images", what, mend)
+}
+
+/// One program through the whole path, in the runtime with the smallest image.
+async fn hello(config: Config, catalogue: Catalogue, sandbox: DockerSandbox) -> Result<Finding, Failure> {
+    let Some(shell) = images::named(&catalogue, "bash") else {
+        return Ok(Finding::fail("execution", "there is no runtime named bash", "take --images-dir away"));
+    };
+    output::note("running a program; the first time its image is built");
+    let local = Local::new(config, catalogue)?;
+    let mut project = ProjectWriter::new(&local.spool(), local.archive_limits()).map_err(Failure::ours)?;
+    let program = b"echo hello\n";
+    project.file("hello.sh", program.len() as u64, false).map_err(Failure::ours)?;
+    project.data(program).map_err(Failure::ours)?;
+    let spec = local.accept(Submission {
+        project: project.finish().map_err(Failure::ours)?,
+        language: Some(shell.name.clone()),
+        entrypoint: Some("hello.sh".into()),
+        args: Vec::new(),
+        env: Vec::new(),
+        stdin: Stdin::empty(),
+        limits: RequestedLimits::default(),
+        eval_last_expr: false,
+        artifacts: Some(Vec::new()),
+        labels: std::collections::BTreeMap::new(),
+        notices: Vec::new(),
+    })?;
+    let service = local.start(sandbox)?;
+    let id = service.submit(spec).map_err(Failure::ours)?;
+    let execution = service.wait(&Tenant::local(), id, None).await;
+    local::stop(&service).await;
+    let Some((finished, stdout)) = execution.and_then(|it| Some((it.finished?, it.output.stdout))) else {
+        return Err(Failure::ours("the execution was forgotten before it was read"));
+    };
+    if stdout.as_ref() == b"hello\n" && finished.outcome.exit_code == Some(0) {
+        let what = format!("a program ran in {} ms, its sandbox included", finished.duration_us / 1000);
+        return Ok(Finding::ok("execution", what));
+    }
+    let why = finished.outcome.error.clone().unwrap_or_else(|| format!("it printed {:?}", stdout.as_ref()));
+    Ok(Finding::fail("execution", why, "run it again with EXECBOX_LOG=debug execbox serve, and read the log"))
+}

@@ -1,0 +1,103 @@
+//! Makes a project of what is named on the command line: a file, a folder, or a program on standard input.
+
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use ignore::WalkBuilder;
+
+use crate::archive::{ArchiveLimits, Project, ProjectWriter};
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::runner::frame::DATA_CHUNK;
+
+/// A project, and the file of it that runs where that is known already.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub(super) project: Project,
+    pub(super) entrypoint: Option<String>,
+}
+
+/// Packs a file by its name alone, or a folder.
+pub(super) fn path(path: &Path, spool: &Path, limits: ArchiveLimits) -> Result<Packed, Failure> {
+    let metadata = std::fs::metadata(path).map_err(|error| about(path, error))?;
+    let mut writer = ProjectWriter::new(spool, limits).map_err(Failure::ours)?;
+    if metadata.is_dir() {
+        folder(path, &mut writer)?;
+        return Ok(Packed { project: writer.finish().map_err(Failure::usage)?, entrypoint: None });
+    }
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| about(path, "its name is not UTF-8"))?.to_owned();
+    file(path, &name, &metadata, &mut writer)?;
+    Ok(Packed { project: writer.finish().map_err(Failure::usage)?, entrypoint: Some(name) })
+}
+
+/// Packs a program of which only the text is there.
+pub(super) fn program(
+    name: &str,
+    text: impl Read,
+    spool: &Path,
+    limits: ArchiveLimits,
+) -> Result<Packed, Failure> {
+    let mut bytes = Vec::new();
+    // One byte over the cap is enough to be refused for it.
+    let read = text.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::usage(format!("standard input can't be read: {error}")))?;
+    let mut writer = ProjectWriter::new(spool, limits).map_err(Failure::ours)?;
+    writer.file(name, bytes.len() as u64, false).map_err(Failure::usage)?;
+    writer.data(&bytes).map_err(Failure::usage)?;
+    Ok(Packed { project: writer.finish().map_err(Failure::usage)?, entrypoint: Some(name.to_owned()) })
+}
+
+/// Hidden files go in, `.git` and what .gitignore names do not; links are left out, and said to be.
+fn folder(root: &Path, writer: &mut ProjectWriter) -> Result<(), Failure> {
+    let mut walk = WalkBuilder::new(root);
+    walk.hidden(false).ignore(false).git_global(false).require_git(false);
+    walk.filter_entry(|entry| entry.file_name() != ".git").sort_by_file_name(Ord::cmp);
+    for entry in walk.build() {
+        let entry = entry.map_err(Failure::usage)?;
+        let name = relative(root, entry.path())?;
+        if name.is_empty() {
+            continue;
+        }
+        let metadata = entry.metadata().map_err(Failure::usage)?;
+        if metadata.is_dir() {
+            writer.dir(&name).map_err(Failure::usage)?;
+        } else if metadata.is_file() {
+            file(entry.path(), &name, &metadata, writer)?;
+        } else {
+            output::note(&format!("execbox: left out {name}: only files and folders are sent"));
+        }
+    }
+    Ok(())
+}
+
+fn file(path: &Path, name: &str, metadata: &Metadata, writer: &mut ProjectWriter) -> Result<(), Failure> {
+    if !metadata.is_file() {
+        return Err(about(path, "it is neither a file nor a folder"));
+    }
+    let mut content = File::open(path).map_err(|error| about(path, error))?.take(metadata.len());
+    let executable = metadata.permissions().mode() & 0o111 != 0;
+    writer.file(name, metadata.len(), executable).map_err(Failure::usage)?;
+    let mut buffer = vec![0; DATA_CHUNK];
+    let mut left = metadata.len();
+    while left > 0 {
+        let read = content.read(&mut buffer).map_err(|error| about(path, error))?;
+        if read == 0 {
+            return Err(about(path, "it became shorter while it was read"));
+        }
+        left -= read as u64;
+        writer.data(&buffer[..read]).map_err(Failure::usage)?;
+    }
+    Ok(())
+}
+
+fn relative(root: &Path, path: &Path) -> Result<String, Failure> {
+    let inside = path.strip_prefix(root).unwrap_or(path);
+    inside.to_str().map(str::to_owned).ok_or_else(|| about(path, "its name is not UTF-8"))
+}
+
+fn about(path: &Path, what: impl std::fmt::Display) -> Failure {
+    Failure::usage(format!("{}: {what}", PathBuf::from(path).display()))
+}

@@ -1,0 +1,296 @@
+//! `execbox run`: one project, here and now, as its interpreter would run it.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+
+use crate::cli::failure::{Failure, OUR_FAILURE};
+use crate::cli::local::{self, Local};
+use crate::cli::pack::{self, Packed};
+use crate::cli::signals::Signals;
+use crate::cli::{artifacts, engine, images, output};
+use crate::config::{Config, LimitConfig};
+use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::intake::Submission;
+use crate::execution::live::{Channel, Follower, LiveEvent};
+use crate::execution::service::Service;
+use crate::execution::spec::Stdin;
+use crate::execution::state::{Execution, Finished};
+use crate::limits::RequestedLimits;
+use crate::runner::frame::DATA_CHUNK;
+use crate::sandbox::Reason;
+
+/// Names of the settings that this command shows beside the Engine's.
+pub(super) const SETTINGS: [&str; 12] = [
+    "timeout_seconds",
+    "compile_timeout_seconds",
+    "memory_mb",
+    "disk_mb",
+    "disk_inodes",
+    "cpus",
+    "pids",
+    "output_kb",
+    "artifact_mb",
+    "artifact_count",
+    "archive_mb",
+    "archive_entries",
+];
+
+const EXIT_CODES: &str = "\
+Exit code:
+  the program's own; 128 + n after signal n
+  the compiler's     when it refuses the project
+  124                its time was over
+  137                out of memory
+  153                it wrote more output than may be kept
+  130, 143           Ctrl-C or SIGTERM: the container is killed first
+  2                  the command line or the project is wrong
+  125                execbox itself failed";
+
+/// Run one project here and now, without a server.
+///
+/// Standard input, output and errors are the program's, live. A folder is sent without what .gitignore names.
+#[derive(clap::Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct Args {
+    /// A file, a folder, or `-` for a program on standard input (with --language).
+    #[arg(value_name = "FILE|DIR|-")]
+    project: PathBuf,
+
+    /// Arguments of the program, after `--`.
+    #[arg(last = true, value_name = "ARGS")]
+    pub(super) args: Vec<String>,
+
+    /// Name of a runtime, an alias, or `name@version`. Default: found from the file or the project.
+    #[arg(long, short, value_name = "NAME")]
+    language: Option<String>,
+
+    /// File of the folder to run. Default: found from the project.
+    #[arg(long, value_name = "PATH")]
+    entrypoint: Option<String>,
+
+    /// Write the files that the program leaves into this folder.
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+
+    /// Environment variable of the program. May be given many times.
+    #[arg(long, short, value_name = "K=V", value_parser = variable)]
+    env: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub(super) config: Config,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it must be like NAME=value".to_owned()),
+    }
+}
+
+/// Suits the shared settings to this command: nobody polls a result here, so more output may pass.
+pub(super) fn adapt(command: clap::Command) -> clap::Command {
+    command
+        .mut_arg("timeout_seconds", |arg| arg.visible_alias("timeout"))
+        .mut_arg("output_kb", |arg| arg.default_value("65536").env(None::<&str>))
+        .mut_args(|arg| match arg.get_help_heading() {
+            Some(heading) if heading.starts_with("Limits") => arg.help_heading("Limits"),
+            _ => arg,
+        })
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let mut config = args.config.clone();
+    lift_ceilings(&mut config.limits);
+    let local = Local::new(config, engine::catalogue(&args.config)?)?;
+    let packed = packed(&args, &local)?;
+    let spec = local.accept(submission(&args, packed))?;
+    let runtime = super::tokio_runtime()?;
+    let code = runtime.block_on(async {
+        let signals = Signals::listen().map_err(Failure::ours)?;
+        let service = local.start(engine::connect(&args.config).await?)?;
+        let id = service.submit(spec).map_err(Failure::ours)?;
+        let code = to_its_end(&service, id, signals, args.output.as_deref()).await;
+        local::stop(&service).await;
+        code
+    });
+    runtime.shutdown_background();
+    code.map(ExitCode::from)
+}
+
+/// Whoever runs this command sets the limits, so there is nothing to hold them under.
+fn lift_ceilings(limits: &mut LimitConfig) {
+    limits.max_timeout_seconds = limits.max_timeout_seconds.max(limits.timeout_seconds);
+    limits.max_compile_timeout_seconds =
+        limits.max_compile_timeout_seconds.max(limits.compile_timeout_seconds);
+    limits.max_memory_mb = limits.max_memory_mb.max(limits.memory_mb);
+    limits.max_disk_mb = limits.max_disk_mb.max(limits.disk_mb);
+    limits.max_cpus = limits.max_cpus.max(limits.cpus);
+    limits.max_pids = limits.max_pids.max(limits.pids);
+    limits.max_output_kb = limits.max_output_kb.max(limits.output_kb);
+}
+
+fn packed(args: &Args, local: &Local) -> Result<Packed, Failure> {
+    let (spool, limits) = (local.spool(), local.archive_limits());
+    if args.project != Path::new("-") {
+        return pack::path(&args.project, &spool, limits);
+    }
+    let language = args.language.as_deref();
+    let language = language.ok_or_else(|| Failure::usage("a program on standard input needs --language"))?;
+    let name = language.split('@').next().unwrap_or(language);
+    let runtime = images::named(local.catalogue(), name).ok_or_else(|| {
+        Failure::usage(format!(
+            "--language {language}: no runtime has this name; {}",
+            images::offer(local.catalogue())
+        ))
+    })?;
+    let file = args.entrypoint.clone().or_else(|| runtime.entrypoints.first().cloned());
+    let file =
+        file.ok_or_else(|| Failure::usage(format!("{name} has no default file name; give --entrypoint")))?;
+    pack::program(&file, io::stdin().lock(), &spool, limits)
+}
+
+fn submission(args: &Args, packed: Packed) -> Submission {
+    // A program that came through standard input has used it up.
+    let stdin = if args.project == Path::new("-") { Stdin::empty() } else { live_stdin() };
+    Submission {
+        project: packed.project,
+        language: args.language.clone(),
+        entrypoint: args.entrypoint.clone().or(packed.entrypoint),
+        args: args.args.clone(),
+        env: args.env.clone(),
+        stdin,
+        limits: requested(&args.config.limits),
+        eval_last_expr: false,
+        // Without a folder for them there is nothing to collect.
+        artifacts: if args.output.is_some() { None } else { Some(Vec::new()) },
+        labels: std::collections::BTreeMap::new(),
+        notices: Vec::new(),
+    }
+}
+
+/// Asks for every limit by name, so that a value which can't work is refused with its name.
+#[allow(clippy::cast_precision_loss)]
+fn requested(limits: &LimitConfig) -> RequestedLimits {
+    RequestedLimits {
+        timeout_seconds: Some(limits.timeout_seconds as f64),
+        compile_timeout_seconds: Some(limits.compile_timeout_seconds as f64),
+        memory_mb: Some(limits.memory_mb as f64),
+        disk_mb: Some(limits.disk_mb as f64),
+        cpus: Some(limits.cpus),
+        pids: Some(limits.pids as f64),
+        output_kb: Some(limits.output_kb as f64),
+    }
+}
+
+/// Passes standard input on while the program runs. The thread may stay in its read for ever: it holds nothing, and
+/// ends with the process.
+fn live_stdin() -> Stdin {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut stdin = io::stdin().lock();
+        let mut buffer = vec![0; DATA_CHUNK];
+        loop {
+            match stdin.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(read) => {
+                    if sender.blocking_send(Bytes::copy_from_slice(&buffer[..read])).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    });
+    Stdin::Live(Mutex::new(Some(receiver)))
+}
+
+async fn to_its_end(
+    service: &Service,
+    id: ExecutionId,
+    mut signals: Signals,
+    folder: Option<&Path>,
+) -> Result<u8, Failure> {
+    let tenant = Tenant::local();
+    let lost = || Failure::ours("the execution was forgotten before it was read");
+    let show = show(service.follow(&tenant, id).ok_or_else(lost)?);
+    tokio::pin!(show);
+    let stopped = tokio::select! {
+        shown = &mut show => shown.err().map(|error| if error.kind() == io::ErrorKind::BrokenPipe { 141 } else { OUR_FAILURE }),
+        code = signals.next() => Some(code),
+    };
+    if let Some(code) = stopped {
+        // Whoever is tired of waiting for the kill, too, may end us.
+        signals.end_at_next();
+        service.cancel(&tenant, id).await;
+        return Ok(code);
+    }
+    let execution = service.wait(&tenant, id, None).await.ok_or_else(lost)?;
+    conclude(&execution, folder)
+}
+
+/// Shows everything as it comes, to its end.
+async fn show(mut follower: Follower) -> io::Result<()> {
+    while let Some(event) = follower.next().await {
+        // A terminal or pipe may make us wait; the other tasks go on meanwhile.
+        tokio::task::block_in_place(|| match event {
+            LiveEvent::Bytes(Channel::Stdout, bytes) => output::result(&bytes),
+            // A compiler's words are not the program's output.
+            LiveEvent::Bytes(_, bytes) => output::error_bytes(&bytes),
+            LiveEvent::Progress(line) => {
+                output::complaint(&line);
+                Ok(())
+            }
+            LiveEvent::Restarted => {
+                output::complaint("the sandbox was lost; it starts again, and the output above is void");
+                Ok(())
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn conclude(execution: &Execution, folder: Option<&Path>) -> Result<u8, Failure> {
+    let Some(finished) = &execution.finished else { return Err(Failure::ours("it ended without a result")) };
+    if let Some(folder) = folder {
+        artifacts::save(&finished.artifacts, folder).map_err(Failure::ours)?;
+    }
+    for notice in &finished.notices {
+        output::complaint(notice);
+    }
+    if let Some(error) = &finished.outcome.error {
+        output::complaint(error);
+    }
+    if finished.truncated.stdout || finished.truncated.stderr {
+        output::complaint("output was cut; --output-kb lets more through");
+    }
+    if finished.truncated.artifacts && folder.is_some() {
+        output::complaint("some files were left out; --artifact-mb and --artifact-count let more through");
+    }
+    Ok(exit_code(finished))
+}
+
+fn exit_code(finished: &Finished) -> u8 {
+    let compiler = finished.compile.map_or(1, |compile| compile.exit_code);
+    let code = match finished.outcome.reason {
+        Reason::Exited | Reason::Signaled => finished.outcome.exit_code.unwrap_or_default(),
+        Reason::CompileFailed => {
+            if compiler == 0 {
+                1
+            } else {
+                compiler
+            }
+        }
+        Reason::DiskLimit => finished.outcome.exit_code.filter(|code| *code != 0).unwrap_or(1),
+        Reason::InstallFailed => 1,
+        Reason::TimedOut => 124,
+        Reason::OutOfMemory | Reason::Killed => 137,
+        Reason::OutputLimit => 153,
+        Reason::Internal => OUR_FAILURE.into(),
+    };
+    u8::try_from(code).unwrap_or(OUR_FAILURE)
+}

@@ -1,0 +1,132 @@
+//! `execbox serve`: the HTTP server.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::builder::BoolishValueParser;
+
+use crate::cli::failure::Failure;
+use crate::cli::signals::Signals;
+use crate::cli::{engine, output};
+use crate::config::Config;
+use crate::execution::service::{Service, ServiceConfig};
+use crate::server::{self, App};
+use crate::store::DataDir;
+use crate::telemetry::{self, Metrics};
+
+/// Serve the HTTP interface.
+///
+/// SIGTERM, SIGINT and SIGHUP drain: nothing new is taken, and what runs has --drain-seconds to finish. A second
+/// signal ends the server at once.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: Config,
+
+    /// What is logged, like `info` or `execbox=debug,warn`.
+    #[arg(long, env = "EXECBOX_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+
+    /// Log as JSON, a line for each event.
+    #[arg(long, env = "EXECBOX_LOG_JSON", value_parser = BoolishValueParser::new())]
+    log_json: bool,
+}
+
+/// All settings, as flags of a command of their own: what a settings file may hold.
+pub(super) fn settings() -> clap::Command {
+    <Args as clap::Args>::augment_args(clap::Command::new("execbox"))
+}
+
+pub(super) fn serve(args: Args) -> Result<ExitCode, Failure> {
+    check_exposure(&args.config)?;
+    telemetry::init(args.log_json, &args.log);
+    let runtime = super::tokio_runtime()?;
+    runtime.block_on(serve_until_signal(args.config))?;
+    // A blocking call that hangs must not hold the process.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// There are no keys yet, so whoever reaches the address can run programs.
+fn check_exposure(config: &Config) -> Result<(), Failure> {
+    let address = config.listen;
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    if config.allow_unauthenticated {
+        output::complaint(&format!("warning: anyone who reaches {address} can run programs here"));
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--listen {address} is not a loopback address, and there are no keys: anyone who reaches it could run programs \
+         here. Listen on 127.0.0.1, or say --allow-unauthenticated if something in front of it checks who calls"
+    )))
+}
+
+async fn serve_until_signal(config: Config) -> Result<(), Failure> {
+    let mut signals = Signals::listen().map_err(Failure::ours)?;
+    // First what fails at once when it is wrong; the Engine takes longer.
+    let listener = bind(config.listen)?;
+    let data = DataDir::open(&config.data_dir).map_err(Failure::ours)?;
+    let catalogue = Arc::new(engine::catalogue(&config)?);
+    let sandbox = engine::connect(&config).await?;
+    let metrics = Arc::new(Metrics::default());
+    let finished = Arc::clone(&metrics);
+    let on_finish = Box::new(move |execution: &_| finished.on_finish(execution));
+    let service = Service::start(service_config(&config), Arc::new(sandbox), data, on_finish);
+    announce(listener.local_addr().unwrap_or(config.listen));
+    let app = App { service, catalogue, config: Arc::new(config), metrics };
+    let shutdown = async move {
+        signals.next().await;
+        output::complaint("draining; a second signal ends at once");
+        signals.end_at_next();
+    };
+    server::run(listener, app, shutdown).await.map_err(Failure::ours)
+}
+
+fn service_config(config: &Config) -> ServiceConfig {
+    ServiceConfig {
+        workers: config.workers(),
+        queue_length: config.queue_length,
+        retention: config.retention_policy(),
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .map_err(|error| Failure::ours(format!("--listen {address}: {error}; name another address or port")))
+}
+
+fn announce(address: SocketAddr) {
+    output::note(&format!("execbox {} serves", env!("CARGO_PKG_VERSION")));
+    for (path, what) in [
+        ("/api/v1/exec/sync", "POST a project, get its result"),
+        ("/api/v1/exec/async", "POST a project, get an id"),
+        ("/docs/", "the interface, to read and try"),
+        ("/readyz", "whether executions can start"),
+    ] {
+        let url = format!("http://{address}{path}");
+        output::note(&format!("  {url:<46} {what}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_served_without_the_flag() {
+        for (listen, allow, fine) in [
+            ("127.0.0.1:0", false, true),
+            ("[::1]:0", false, true),
+            ("0.0.0.0:0", false, false),
+            ("10.1.2.3:80", false, false),
+            ("[::]:0", true, true),
+        ] {
+            let config =
+                Config { listen: listen.parse().unwrap(), allow_unauthenticated: allow, ..Config::default() };
+            assert_eq!(check_exposure(&config).is_ok(), fine, "{listen}");
+        }
+    }
+}
