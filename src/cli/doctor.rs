@@ -39,7 +39,7 @@ pub(super) fn doctor(args: Args) -> Result<ExitCode, Failure> {
 async fn examine(config: Config) -> Result<bool, Failure> {
     show(&disk(&config.data_dir))?;
     let catalogue = engine::catalogue(&config)?;
-    let sandbox = match engine::connect(&config).await {
+    let sandbox = match engine::connect(&config, None).await {
         Ok(sandbox) => sandbox,
         Err(failure) => {
             let mend = "run deploy/setup-engine.sh, or name an Engine with --docker-host or DOCKER_HOST";

@@ -18,11 +18,13 @@ pub(super) const SETTINGS: [&str; 8] = [
 ];
 
 /// The part of the settings that the sandbox needs.
-pub(super) fn docker_config(config: &Config) -> Result<DockerConfig, Failure> {
+pub(super) fn docker_config(config: &Config, instance: &str) -> Result<DockerConfig, Failure> {
     Ok(DockerConfig {
         host: config.engine_address(),
         oci_runtime: config.oci_runtime.clone(),
         uid_base: config.uid_base,
+        runner: None,
+        instance: instance.to_owned(),
         ca_bundle: config.build.ca_bundle_file().map_err(Failure::usage)?,
         debian_mirror: config.build.debian_mirror.clone(),
         build_proxy: config.build.build_proxy.clone(),
@@ -31,8 +33,10 @@ pub(super) fn docker_config(config: &Config) -> Result<DockerConfig, Failure> {
     })
 }
 
-pub(super) async fn connect(config: &Config) -> Result<DockerSandbox, Failure> {
-    DockerSandbox::connect(docker_config(config)?).await.map_err(Failure::ours)
+/// `instance` names the data folder; a command without one is an instance of its own.
+pub(super) async fn connect(config: &Config, instance: Option<&str>) -> Result<DockerSandbox, Failure> {
+    let instance = instance.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
+    DockerSandbox::connect(docker_config(config, &instance)?).await.map_err(Failure::ours)
 }
 
 pub(super) fn catalogue(config: &Config) -> Result<Catalogue, Failure> {

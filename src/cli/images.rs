@@ -46,7 +46,7 @@ pub(super) fn images(args: &Args) -> Result<ExitCode, Failure> {
 
 async fn list(config: &Config) -> Result<(), Failure> {
     let catalogue = engine::catalogue(config)?;
-    let sandbox = engine::connect(config).await?;
+    let sandbox = engine::connect(config, None).await?;
     let mut rows = vec![["NAME", "VERSION", "IMAGE", "SIZE"].map(String::from).to_vec()];
     for runtime in catalogue.runtimes() {
         let state = sandbox.image_state(runtime).await.map_err(Failure::ours)?;
@@ -59,7 +59,7 @@ async fn list(config: &Config) -> Result<(), Failure> {
 async fn build(config: &Config, names: &[String], all: bool) -> Result<(), Failure> {
     let catalogue = engine::catalogue(config)?;
     let chosen = if all { catalogue.runtimes().to_vec() } else { choose(&catalogue, names)? };
-    let sandbox = engine::connect(config).await?;
+    let sandbox = engine::connect(config, None).await?;
     for runtime in chosen {
         let show = |line: &str| output::note(&format!("{}: {line}", runtime.name));
         let state = sandbox.build_image(&runtime, &show).await.map_err(Failure::ours)?;

@@ -23,9 +23,6 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::failure::Failure;
 
-/// First argument with which the server starts this binary as PID 1 of a container. Not for people.
-pub const RUNNER_COMMAND: &str = "__runner";
-
 /// Runs untrusted, multi-file projects in locked-down containers.
 #[derive(Parser)]
 #[command(name = "execbox", version, disable_help_subcommand = true)]
@@ -59,7 +56,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     // Before anything else: in a container there is neither a terminal nor memory to spare.
-    if args.get(1).is_some_and(|arg| arg == RUNNER_COMMAND) {
+    if args.get(1).is_some_and(|arg| arg == crate::runner::ARGUMENT) {
         return crate::runner::main();
     }
     let outcome = match parse(&args) {

@@ -111,7 +111,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let runtime = super::tokio_runtime()?;
     let code = runtime.block_on(async {
         let signals = Signals::listen().map_err(Failure::ours)?;
-        let service = local.start(engine::connect(&args.config).await?)?;
+        let service = local.start(engine::connect(&args.config, None).await?)?;
         let id = service.submit(spec).map_err(Failure::ours)?;
         let code = to_its_end(&service, id, signals, args.output.as_deref()).await;
         local::stop(&service).await;

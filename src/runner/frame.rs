@@ -96,9 +96,6 @@ pub enum FrameError {
 }
 
 /// The header of a frame. `payload` is at most [`MAX_PAYLOAD`] long.
-///
-/// # Panics
-/// Never in practice: a payload over 4 GiB.
 #[must_use]
 pub fn header(kind: Kind, payload: usize) -> [u8; HEADER] {
     debug_assert!(payload <= MAX_PAYLOAD, "callers cut data into chunks");
@@ -148,22 +145,35 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole frame, or `None` until more bytes come.
-    ///
-    /// # Errors
-    /// The bytes are no frame; the stream can't be read on.
-    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+    /// Kind and length of the next frame, once it is whole.
+    fn peek(&self) -> Result<Option<(Kind, usize)>, FrameError> {
         let rest = &self.buffer[self.start..];
-        let Some((&[kind, a, b, c, d], _)) = rest.split_first_chunk::<HEADER>() else { return Ok(None) };
+        let Some((&[kind, a, b, c, d], payload)) = rest.split_first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
         let kind = Kind::from_byte(kind).ok_or(FrameError::UnknownKind(kind))?;
         let declared = u32::from_le_bytes([a, b, c, d]);
         let length = declared as usize;
         if length > MAX_PAYLOAD {
             return Err(FrameError::TooLong(declared));
         }
-        if rest.len() < HEADER + length {
-            return Ok(None);
-        }
+        Ok((payload.len() >= length).then_some((kind, length)))
+    }
+
+    /// Whether [`Self::next_frame`] has one.
+    ///
+    /// # Errors
+    /// The bytes are no frame; the stream can't be read on.
+    pub fn has_frame(&self) -> Result<bool, FrameError> {
+        Ok(self.peek()?.is_some())
+    }
+
+    /// The next whole frame, or `None` until more bytes come.
+    ///
+    /// # Errors
+    /// The bytes are no frame; the stream can't be read on.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+        let Some((kind, length)) = self.peek()? else { return Ok(None) };
         let payload = self.start + HEADER;
         self.start = payload + length;
         Ok(Some(Frame { kind, payload: &self.buffer[payload..self.start] }))

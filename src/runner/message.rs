@@ -63,6 +63,8 @@ pub enum Phase {
     Compile,
     /// The program.
     Run,
+    /// Artifacts are collected; no program runs.
+    Collect,
 }
 
 /// A phase starts; output frames that follow belong to it.
@@ -77,6 +79,8 @@ pub struct PhaseStart {
 pub struct End {
     /// The one from [`Start`].
     pub nonce: String,
+    /// The files did not fit the workspace, so nothing was started: a sentence for the caller.
+    pub no_room: Option<String>,
     /// The compile phase, when there was one.
     pub compile: Option<PhaseEnd>,
     /// The run phase, when it was reached.

@@ -1,7 +1,102 @@
 //! The runner: PID 1 inside each container, started from the same binary, and the frames it speaks with the server.
 //!
 //! The runner trusts the server and treats the program it starts as hostile. The server treats what the runner
-//! sends as hostile too, and checks it again.
+//! sends as hostile too, and checks it again. One thread, no async: it waits in `poll`.
 
+mod artifacts;
 pub mod frame;
+mod link;
 pub mod message;
+mod phase;
+mod stdin;
+mod sys;
+mod usage;
+mod workspace;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use frame::Kind;
+use link::{Link, LinkError};
+use message::{End, Exit, Phase, PhaseEnd, Start};
+use phase::Conditions;
+use workspace::Workspace;
+
+/// First argument by which the binary knows that it is the runner.
+pub const ARGUMENT: &str = "__runner";
+/// The workspace, the program's working folder.
+pub const WORKSPACE: &str = "/work";
+/// Folder for compile output, inside the workspace: never an artifact, and no project may bring it.
+pub const BUILD_FOLDER: &str = ".execbox";
+
+/// Serves one execution and ends.
+#[must_use]
+pub fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            sys::kill_all();
+            // The server reads our standard error for its log. When it is gone, so is the reader.
+            let _ = writeln!(std::io::stderr(), "runner: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<(), LinkError> {
+    sys::hide()?;
+    let signals = sys::child_signals()?;
+    let mut link = Link::new()?;
+    link.send(Kind::Hello, &[])?;
+    let start: Start = link.receive(|frame| match frame.kind {
+        Kind::Start => Ok(serde_json::from_slice(frame.payload)?),
+        other => Err(LinkError::OutOfTurn(other)),
+    })?;
+    let mut end = End {
+        nonce: start.nonce.clone(),
+        no_room: None,
+        compile: None,
+        run: None,
+        memory_peak_bytes: None,
+        artifacts_truncated: false,
+        collect_us: 0,
+    };
+    let workspace = Workspace::open(WORKSPACE)?;
+    end.no_room = workspace.receive(&mut link)?;
+    if end.no_room.is_none() {
+        let conditions = Conditions { start: &start, workspace: &workspace, signals: &signals };
+        phases(&conditions, &mut link, &mut end)?;
+    }
+    end.memory_peak_bytes = usage::memory_peak();
+    link.send_message(Kind::End, &end)
+}
+
+/// Compiles where that is asked for, runs, and sends what is left.
+fn phases(conditions: &Conditions<'_>, link: &mut Link, end: &mut End) -> Result<(), LinkError> {
+    let (start, workspace) = (conditions.start, conditions.workspace);
+    if let Some(compile) = &start.compile {
+        let ended = phase::run(conditions, Phase::Compile, compile, link)?;
+        let compiled = succeeded(&ended);
+        end.compile = Some(ended);
+        if !compiled {
+            return Ok(());
+        }
+    }
+    let before = artifacts::snapshot(workspace, start.artifacts.max_entries);
+    let run = phase::run(conditions, Phase::Run, &start.run, link)?;
+    let stopped = run.stopped;
+    end.run = Some(run);
+    // Somebody who asked for a kill waits for the answer, not for files.
+    if stopped != Some(message::Stop::Killed) {
+        let began = Instant::now();
+        link.send_message(Kind::Phase, &message::PhaseStart { phase: Phase::Collect })?;
+        end.artifacts_truncated = artifacts::send(workspace, &start.artifacts, &before, link)?;
+        end.collect_us = usage::micros(began.elapsed());
+    }
+    Ok(())
+}
+
+fn succeeded(ended: &PhaseEnd) -> bool {
+    ended.exit == Exit::Code(0) && ended.stopped.is_none()
+}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct DataDir {
     root: PathBuf,
+    instance: String,
     /// Held for its lock, which the kernel drops with the process.
     _lock: File,
 }
@@ -42,7 +43,8 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => return Err(DataDirError::Locked(root.to_owned())),
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        let data = Self { root: root.to_owned(), _lock: lock };
+        let instance = instance(&root.join("instance")).map_err(unusable)?;
+        let data = Self { root: root.to_owned(), instance, _lock: lock };
         for folder in [data.spool(), data.artifacts()] {
             // Records are in memory, so nothing on disk belongs to an execution that is still known.
             match std::fs::remove_dir_all(&folder) {
@@ -51,6 +53,12 @@ impl DataDir {
             }
         }
         Ok(data)
+    }
+
+    /// Names this folder for as long as it exists, so that a later server on it finds what an earlier one left.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// Where uploads are spooled.
@@ -87,6 +95,19 @@ impl DataDir {
     }
 }
 
+/// The name in this file, made first where it is missing.
+fn instance(file: &Path) -> io::Result<String> {
+    match std::fs::read_to_string(file) {
+        Ok(name) if uuid::Uuid::try_parse(&name).is_ok() => Ok(name),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => {
+            let name = uuid::Uuid::new_v4().to_string();
+            std::fs::write(file, &name)?;
+            Ok(name)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,8 +119,10 @@ mod tests {
         assert!(matches!(DataDir::open(folder.path()), Err(DataDirError::Locked(_))));
         let attempt = first.attempt_dir("exe_x", 1).unwrap();
         std::fs::write(attempt.join("left"), "over").unwrap();
+        let instance = first.instance().to_owned();
         drop(first);
         let second = DataDir::open(folder.path()).unwrap();
+        assert_eq!(second.instance(), instance);
         assert!(!attempt.exists());
         second.remove("exe_x").unwrap();
     }

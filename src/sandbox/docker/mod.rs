@@ -1,19 +1,54 @@
 //! Docker behind the sandbox trait. The only place that knows the Engine's client library.
 
-use std::path::PathBuf;
+mod base;
+mod container;
+mod engine;
+mod facts;
+mod image;
+mod incoming;
+mod ownership;
+mod profile;
+mod runner_volume;
+mod session;
+mod verdict;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use facts::EngineFacts;
+
+use crate::runner::message::{ArtifactSpec, End, PhaseSpec, Start};
 use crate::runtime::Runtime;
-use crate::sandbox::SandboxError;
+use crate::sandbox::docker::container::Container;
+use crate::sandbox::docker::engine::{Engine, EngineError};
+use crate::sandbox::docker::image::{BuildSettings, Image, Images};
+use crate::sandbox::docker::ownership::Ownership;
+use crate::sandbox::docker::profile::Identity;
+use crate::sandbox::docker::runner_volume::Runner;
+use crate::sandbox::docker::session::{Conversation, Ending};
+use crate::sandbox::{
+    BoxFuture, CompileReport, Events, Job, Outcome, Report, Sandbox, SandboxError, Timings, Truncated, Usage,
+};
 
 /// How the Engine is reached and used.
 #[derive(Debug, Clone)]
 pub struct DockerConfig {
-    /// `unix:///...` or `tcp://...`; `None`: `DOCKER_HOST` (read by config.rs), else the usual sockets.
+    /// `unix:///...` or `tcp://...`; `None` takes the usual sockets.
     pub host: Option<String>,
     /// OCI runtime other than the Engine's default.
     pub oci_runtime: Option<String>,
     /// First user id of the slots.
     pub uid_base: u32,
+    /// The binary that becomes PID 1; `None` takes the running one.
+    pub runner: Option<PathBuf>,
+    /// Names the data folder, so that a later server on it removes what an earlier one left.
+    pub instance: String,
     /// CA bundle for image builds.
     pub ca_bundle: Option<PathBuf>,
     /// Debian mirror for image builds.
@@ -23,35 +58,26 @@ pub struct DockerConfig {
     /// Network of image builds.
     pub build_network: String,
     /// Cap on one build.
-    pub build_timeout: std::time::Duration,
-}
-
-/// What is known of the Engine, for `doctor` and the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineFacts {
-    /// Where it answers.
-    pub address: String,
-    /// Its version.
-    pub version: String,
-    /// API version that is spoken with it.
-    pub api_version: String,
-    /// 1 or 2.
-    pub cgroup_version: u8,
-    /// Default seccomp is on.
-    pub seccomp: bool,
-    /// memory, swap, pids and cpu limits work; the names of those that do not.
-    pub missing_limits: Vec<String>,
-    /// The OCI runtime's version, such as runc's.
-    pub oci_runtime_version: String,
-    /// Kernel version.
-    pub kernel: String,
-    /// Storage driver.
-    pub storage_driver: String,
+    pub build_timeout: Duration,
 }
 
 /// The Engine with our runner in it. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct DockerSandbox {}
+pub struct DockerSandbox(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    images: Images,
+    runner: Runner,
+    /// The volume is there, as far as we know.
+    runner_ready: AtomicBool,
+    ownership: Ownership,
+    /// Containers on their way out.
+    removals: TaskTracker,
+    uid_base: u32,
+    oci_runtime: Option<String>,
+}
 
 /// The state of a runtime's image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +94,35 @@ impl DockerSandbox {
     ///
     /// # Errors
     /// Says what is missing and what to do.
-    pub async fn connect(_config: DockerConfig) -> Result<Self, SandboxError> {
-        Err(SandboxError::Engine("stub".into()))
+    pub async fn connect(config: DockerConfig) -> Result<Self, SandboxError> {
+        let engine = Engine::connect(config.host.as_deref()).await?;
+        facts::read(&engine).await?.require(config.oci_runtime.as_deref())?;
+        let runner = match &config.runner {
+            Some(path) => Runner::read(path).await?,
+            None => Runner::read(&std::env::current_exe()?).await?,
+        };
+        let settings = BuildSettings {
+            ca_bundle: config.ca_bundle,
+            debian_mirror: config.debian_mirror,
+            proxy: config.build_proxy,
+            network: config.build_network,
+            timeout: config.build_timeout,
+        };
+        let sandbox = Self(Arc::new(Inner {
+            images: Images::new(engine.clone(), settings),
+            runner,
+            runner_ready: AtomicBool::new(false),
+            ownership: Ownership::of_this_process(config.instance),
+            removals: TaskTracker::new(),
+            uid_base: config.uid_base,
+            oci_runtime: config.oci_runtime,
+            engine,
+        }));
+        let inner = &sandbox.0;
+        inner.ownership.remove_orphans(&inner.engine).await?;
+        inner.ensure_runner().await?;
+        inner.runner.remove_others(&inner.engine).await?;
+        Ok(sandbox)
     }
 
     /// What is known of the Engine.
@@ -77,7 +130,7 @@ impl DockerSandbox {
     /// # Errors
     /// It does not answer.
     pub async fn facts(&self) -> Result<EngineFacts, SandboxError> {
-        Err(SandboxError::Engine("stub".into()))
+        facts::read(&self.0.engine).await
     }
 
     /// Makes the runtime's image where it is missing; `progress` gets a line at a time.
@@ -86,17 +139,213 @@ impl DockerSandbox {
     /// Which step failed, and what to do.
     pub async fn build_image(
         &self,
-        _runtime: &Runtime,
-        _progress: &(dyn Fn(&str) + Send + Sync),
+        runtime: &Runtime,
+        progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<ImageState, SandboxError> {
-        Err(SandboxError::Engine("stub".into()))
+        let image = self.0.images.ensure(runtime, progress).await?;
+        Ok(ImageState { tag: runtime.image_name(), size: Some(image.size) })
     }
 
     /// Whether the runtime's image exists, and how big it is.
     ///
     /// # Errors
     /// The Engine does not answer.
-    pub async fn image_state(&self, _runtime: &Runtime) -> Result<ImageState, SandboxError> {
-        Err(SandboxError::Engine("stub".into()))
+    pub async fn image_state(&self, runtime: &Runtime) -> Result<ImageState, SandboxError> {
+        let image = self.0.images.find(runtime).await?;
+        Ok(ImageState { tag: runtime.image_name(), size: image.map(|image| image.size) })
+    }
+}
+
+impl Inner {
+    async fn ensure_runner(&self) -> Result<(), SandboxError> {
+        if !self.runner_ready.load(Ordering::SeqCst) {
+            self.runner.ensure(&self.engine, &self.ownership, &self.removals).await?;
+            self.runner_ready.store(true, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    async fn attempt(
+        &self,
+        job: &Job,
+        events: &dyn Events,
+        cancel: &CancellationToken,
+    ) -> Result<Report, SandboxError> {
+        let began = Instant::now();
+        let prepared = async {
+            let image = self.images.ensure(&job.spec.runtime, &|line| events.progress(line)).await?;
+            self.ensure_runner().await?;
+            self.create(job, image).await
+        };
+        let container = tokio::select! {
+            prepared = prepared => prepared?,
+            () = cancel.cancelled() => return Ok(killed_before_start()),
+        };
+        let start = start_message(job);
+        // Whatever went wrong with the start, the runner's volume may be what is missing.
+        let streams =
+            container.start().await.inspect_err(|_| self.runner_ready.store(false, Ordering::SeqCst))?;
+        let conversation = session::converse(streams, &start, job, events, cancel).await?;
+        self.report(&container, job, began, conversation).await
+    }
+
+    /// Creates the container. An image that was removed behind our back is built again, once.
+    async fn create(&self, job: &Job, image: Image) -> Result<Container, SandboxError> {
+        match self.create_from(job, &image).await {
+            Err(EngineError::NotFound { .. }) => {
+                self.images.forget(&job.spec.runtime);
+                let image = self.images.ensure(&job.spec.runtime, &|_| ()).await?;
+                Ok(self.create_from(job, &image).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    async fn create_from(&self, job: &Job, image: &Image) -> Result<Container, EngineError> {
+        let identity = Identity {
+            image: &image.id,
+            runner_volume: &self.runner.volume,
+            uid: self.uid_base + u32::from(job.slot),
+            oci_runtime: self.oci_runtime.as_deref(),
+            labels: self.ownership.labels(Some((job.id, job.attempt))),
+        };
+        let name = format!("execbox-{}-{}", job.id, job.attempt);
+        let body = profile::container(identity, &job.spec.limits);
+        Container::create(&self.engine, &self.removals, &name, body).await
+    }
+
+    async fn report(
+        &self,
+        container: &Container,
+        job: &Job,
+        began: Instant,
+        conversation: Conversation,
+    ) -> Result<Report, SandboxError> {
+        let limits = &job.spec.limits;
+        let outcome = match &conversation.ending {
+            Ending::Report(end) => {
+                return Ok(of_end(end, verdict::of_report(end, limits), began, &conversation));
+            }
+            Ending::Cancelled => verdict::without_report(true, conversation.phase, limits),
+            Ending::TimedOut => verdict::without_report(false, conversation.phase, limits),
+            Ending::Lost(_) if container.oom_killed().await => verdict::out_of_memory(None, limits),
+            Ending::Lost(why) => return Err(SandboxError::Lost(why.clone())),
+        };
+        container.kill().await;
+        Ok(bare(outcome, began, &conversation))
+    }
+}
+
+impl Sandbox for DockerSandbox {
+    fn run<'a>(
+        &'a self,
+        job: Job,
+        events: &'a dyn Events,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<Report, SandboxError>> {
+        Box::pin(async move { self.0.attempt(&job, events, &cancel).await })
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
+        Box::pin(async { Ok(self.0.engine.ping().await?) })
+    }
+
+    fn image_ready<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, bool> {
+        Box::pin(async { matches!(self.0.images.find(runtime).await, Ok(Some(_))) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.0.removals.close();
+            self.0.removals.wait().await;
+        })
+    }
+}
+
+/// Files and folders that the runner looks at for artifacts: as many as a workspace can hold by default.
+const MAX_WALK: u64 = 100_000;
+
+fn start_message(job: &Job) -> Start {
+    let (spec, limits) = (&job.spec, &job.spec.limits);
+    let phase = |argv: &Vec<String>, timeout_ms| PhaseSpec { argv: argv.clone(), timeout_ms };
+    Start {
+        nonce: uuid::Uuid::new_v4().to_string(),
+        compile: spec.command.compile.as_ref().map(|argv| phase(argv, limits.compile_timeout_ms)),
+        run: phase(&spec.command.run, limits.timeout_ms),
+        env: spec.command.env.clone(),
+        output_bytes: limits.output_bytes,
+        flood_bytes: verdict::flood_bytes(limits),
+        artifacts: ArtifactSpec {
+            globs: spec.artifacts.clone(),
+            max_bytes: limits.artifact_bytes,
+            max_count: limits.artifact_count,
+            max_entries: MAX_WALK,
+        },
+    }
+}
+
+fn killed_before_start() -> Report {
+    Report {
+        outcome: Outcome { exit_code: None, ..verdict::killed() },
+        compile: None,
+        artifacts: Vec::new(),
+        truncated: Truncated::default(),
+        usage: Usage::default(),
+        timings: Timings::default(),
+        result: Vec::new(),
+        notices: Vec::new(),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A report without the runner's word on it.
+fn bare(outcome: Outcome, began: Instant, conversation: &Conversation) -> Report {
+    let started = conversation.first_phase.unwrap_or_else(Instant::now);
+    let wall_us = micros(started.elapsed());
+    Report {
+        outcome,
+        compile: None,
+        artifacts: conversation.artifacts.clone(),
+        truncated: Truncated::default(),
+        usage: Usage { wall_us, ..Usage::default() },
+        timings: Timings {
+            sandbox_us: micros(started.duration_since(began)),
+            run_us: wall_us,
+            ..Timings::default()
+        },
+        result: conversation.result.clone(),
+        notices: conversation.notices.clone(),
+    }
+}
+
+fn of_end(end: &End, outcome: Outcome, began: Instant, conversation: &Conversation) -> Report {
+    let run = end.run.as_ref();
+    let compile = end.compile.as_ref().map(|compile| CompileReport {
+        exit_code: verdict::exit_code(&compile.exit).unwrap_or(0),
+        duration_us: compile.wall_us,
+    });
+    let bare = bare(outcome, began, conversation);
+    Report {
+        compile,
+        truncated: Truncated {
+            stdout: run.is_some_and(|run| run.stdout_truncated),
+            stderr: run.is_some_and(|run| run.stderr_truncated),
+            artifacts: end.artifacts_truncated,
+        },
+        usage: Usage {
+            wall_us: run.map_or(0, |run| run.wall_us),
+            cpu_us: run.map_or(0, |run| run.cpu_us),
+            memory_peak_bytes: end.memory_peak_bytes,
+        },
+        timings: Timings {
+            compile_us: compile.map_or(0, |compile| compile.duration_us),
+            run_us: run.map_or(0, |run| run.wall_us),
+            collect_us: end.collect_us,
+            ..bare.timings
+        },
+        ..bare
     }
 }

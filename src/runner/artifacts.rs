@@ -1,0 +1,253 @@
+//! Files out: what the program left in the workspace, found by descriptor so that no link leads out of it. No
+//! process of the user's runs any more.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat};
+
+use crate::runner::BUILD_FOLDER;
+use crate::runner::frame::{DATA_CHUNK, Kind};
+use crate::runner::link::{Link, LinkError};
+use crate::runner::message::{ArtifactSpec, FileHead};
+use crate::runner::workspace::Workspace;
+
+/// Folders deeper than this are not entered.
+const MAX_DEPTH: usize = 32;
+/// Notices about files that were left out; more are only counted.
+const MAX_NOTICES: usize = 20;
+
+/// What tells whether a file was changed: the kernel keeps the change time, which a program can't set.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: i64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl From<&FileStat> for Stamp {
+    fn from(stat: &FileStat) -> Self {
+        Self {
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// The files of the workspace before the program ran.
+pub(super) struct Snapshot(HashMap<String, Stamp>);
+
+/// Notes every file, so that only new and changed ones come back.
+pub(super) fn snapshot(workspace: &Workspace, max_entries: u64) -> Snapshot {
+    let mut stamps = HashMap::new();
+    let mut walk = Walk::new(max_entries);
+    walk.folder(workspace.as_fd(), "", 0, &mut |found| {
+        stamps.insert(found.path.to_owned(), Stamp::from(&found.stat));
+        Ok(())
+    })
+    // Nothing is sent during this walk, so nothing can fail.
+    .unwrap_or_default();
+    Snapshot(stamps)
+}
+
+/// Sends what the program left. True when a cap left something out.
+pub(super) fn send(
+    workspace: &Workspace,
+    spec: &ArtifactSpec,
+    before: &Snapshot,
+    link: &mut Link,
+) -> Result<bool, LinkError> {
+    workspace.unlock();
+    let wanted = spec.globs.as_deref().map(globs);
+    let mut room = Room { bytes: spec.max_bytes, count: spec.max_count, cut: false };
+    let mut walk = Walk::new(spec.max_entries);
+    walk.folder(workspace.as_fd(), "", 0, &mut |found| {
+        let asked = match &wanted {
+            Some(globs) => globs.is_match(found.path),
+            None => before.0.get(found.path) != Some(&Stamp::from(&found.stat)),
+        };
+        if asked { send_file(found, &mut room, link) } else { Ok(()) }
+    })?;
+    let complete = walk.complete;
+    for notice in walk.notices() {
+        link.send(Kind::Notice, notice.as_bytes())?;
+    }
+    Ok(room.cut || !complete)
+}
+
+/// The globs were checked at the door; one that does not compile here matches nothing.
+fn globs(patterns: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        if let Ok(glob) = GlobBuilder::new(pattern).literal_separator(true).build() {
+            set.add(glob);
+        }
+    }
+    set.build().unwrap_or_default()
+}
+
+/// What the caps still leave.
+struct Room {
+    bytes: u64,
+    count: u64,
+    cut: bool,
+}
+
+fn send_file(found: &Found<'_>, room: &mut Room, link: &mut Link) -> Result<(), LinkError> {
+    let Some(mut file) = found.open() else { return Ok(()) };
+    let size = u64::try_from(found.stat.st_size).unwrap_or(0);
+    if room.count == 0 || size > room.bytes {
+        room.cut = true;
+        return Ok(());
+    }
+    (room.count, room.bytes) = (room.count - 1, room.bytes - size);
+    let executable = found.stat.st_mode & 0o100 != 0;
+    link.send_message(Kind::Artifact, &FileHead { path: found.path.to_owned(), size, executable })?;
+    let mut buffer = vec![0; DATA_CHUNK];
+    let mut left = size;
+    while left > 0 {
+        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = file.read(&mut buffer[..want])?;
+        if count == 0 {
+            return Err(std::io::Error::other("an artifact shrank while it was read").into());
+        }
+        link.send(Kind::Data, &buffer[..count])?;
+        left -= count as u64;
+    }
+    Ok(())
+}
+
+/// A regular file that the walk came to.
+struct Found<'a> {
+    folder: BorrowedFd<'a>,
+    name: &'a std::ffi::CStr,
+    path: &'a str,
+    stat: FileStat,
+}
+
+impl Found<'_> {
+    /// Opens exactly the file that was looked at.
+    fn open(&self) -> Option<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = open_unlocking(self.folder, self.name, flags, Mode::S_IRUSR)?;
+        let same =
+            fstat(&file).is_ok_and(|stat| stat.st_ino == self.stat.st_ino && is(&stat, SFlag::S_IFREG));
+        same.then(|| File::from(file))
+    }
+}
+
+/// Opens a file or folder of our own; one whose mode shuts its owner out is opened up first.
+fn open_unlocking(
+    folder: BorrowedFd<'_>,
+    name: &std::ffi::CStr,
+    flags: OFlag,
+    mode: Mode,
+) -> Option<OwnedFd> {
+    match openat(folder, name, flags, Mode::empty()) {
+        Err(Errno::EACCES) => {
+            // The caller has seen that it is no link, and nobody is left who could swap it.
+            fchmodat(folder, name, mode, FchmodatFlags::FollowSymlink).ok()?;
+            openat(folder, name, flags, Mode::empty()).ok()
+        }
+        other => other.ok(),
+    }
+}
+
+fn is(stat: &FileStat, kind: SFlag) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == kind
+}
+
+/// A walk through the workspace.
+struct Walk {
+    /// Entries that may still be looked at.
+    left: u64,
+    complete: bool,
+    skipped: Vec<String>,
+    skipped_more: usize,
+}
+
+type Visit<'v> = dyn FnMut(&Found<'_>) -> Result<(), LinkError> + 'v;
+
+impl Walk {
+    fn new(max_entries: u64) -> Self {
+        Self { left: max_entries, complete: true, skipped: Vec::new(), skipped_more: 0 }
+    }
+
+    /// Sentences about what was left out.
+    fn notices(self) -> Vec<String> {
+        let mut notices = self.skipped;
+        if self.skipped_more > 0 {
+            notices.push(format!("{} more files were left out of the artifacts", self.skipped_more));
+        }
+        notices
+    }
+
+    fn folder(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        prefix: &str,
+        depth: usize,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), LinkError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let Ok(mut listing) = Dir::openat(folder, ".", flags, Mode::empty()) else { return Ok(()) };
+        let mut names: Vec<std::ffi::CString> = Vec::new();
+        for entry in listing.iter().flatten() {
+            let name = entry.file_name();
+            if name == c"." || name == c".." || (depth == 0 && name.to_bytes() == BUILD_FOLDER.as_bytes()) {
+                continue;
+            }
+            if self.left == 0 {
+                self.complete = false;
+                break;
+            }
+            self.left -= 1;
+            names.push(name.to_owned());
+        }
+        names.sort();
+        names.iter().try_for_each(|name| self.entry(folder, name, prefix, depth, visit))
+    }
+
+    fn entry(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        name: &std::ffi::CStr,
+        prefix: &str,
+        depth: usize,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), LinkError> {
+        let shown = format!("{prefix}{}", String::from_utf8_lossy(name.to_bytes()));
+        let Ok(stat) = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { return Ok(()) };
+        let folder_flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        if name.to_str().is_err() || shown.chars().any(char::is_control) {
+            self.skip(&shown, "its name is not printable UTF-8");
+        } else if is(&stat, SFlag::S_IFREG) {
+            visit(&Found { folder, name, path: &shown, stat })?;
+        } else if !is(&stat, SFlag::S_IFDIR) {
+            self.skip(&shown, "it is no regular file");
+        } else if depth + 1 >= MAX_DEPTH {
+            self.skip(&shown, "it lies too deep");
+        } else if let Some(inner) = open_unlocking(folder, name, folder_flags, Mode::S_IRWXU) {
+            self.folder(inner.as_fd(), &format!("{shown}/"), depth + 1, visit)?;
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, path: &str, why: &str) {
+        if self.skipped.len() == MAX_NOTICES {
+            self.skipped_more += 1;
+            return;
+        }
+        let path: String = path.escape_debug().take(200).collect();
+        self.skipped.push(format!("{path} was left out of the artifacts: {why}"));
+    }
+}

@@ -1,0 +1,97 @@
+//! The runner's end of the connection: frames in on descriptor 0, frames out on descriptor 1.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::runner::frame::{DATA_CHUNK, Decoder, Frame, FrameError, Kind, encode, encode_message};
+
+/// The connection to the server.
+#[derive(Debug)]
+pub(super) struct Link {
+    input: File,
+    output: File,
+    decoder: Decoder,
+    /// What was read last; kept for its room.
+    chunk: Vec<u8>,
+    /// What is written next, header and payload in one call; kept for its room.
+    frame: Vec<u8>,
+}
+
+/// The server is gone, or spoke nonsense: there is nobody left to work for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("the server is gone")]
+    Gone,
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("a {0:?} frame came out of turn")]
+    OutOfTurn(Kind),
+    #[error("a message can't be read: {0}")]
+    Message(#[from] serde_json::Error),
+}
+
+impl Link {
+    /// Takes descriptors of its own, past the buffers that the standard library keeps before 0 and 1.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            input: File::from(io::stdin().as_fd().try_clone_to_owned()?),
+            output: File::from(io::stdout().as_fd().try_clone_to_owned()?),
+            decoder: Decoder::default(),
+            chunk: vec![0; DATA_CHUNK],
+            frame: Vec::new(),
+        })
+    }
+
+    /// Waits for bytes and takes them.
+    pub(super) fn fill(&mut self) -> Result<(), LinkError> {
+        let count = self.input.read(&mut self.chunk)?;
+        if count == 0 {
+            return Err(LinkError::Gone);
+        }
+        self.decoder.push(&self.chunk[..count]);
+        Ok(())
+    }
+
+    /// A frame that is there already.
+    pub(super) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, LinkError> {
+        Ok(self.decoder.next_frame()?)
+    }
+
+    /// Waits for a frame and hands it to `take`.
+    pub(super) fn receive<T>(
+        &mut self,
+        take: impl FnOnce(Frame<'_>) -> Result<T, LinkError>,
+    ) -> Result<T, LinkError> {
+        while !self.decoder.has_frame()? {
+            self.fill()?;
+        }
+        self.decoder.next_frame()?.map_or(Err(LinkError::Gone), take)
+    }
+
+    /// Sends one frame.
+    pub(super) fn send(&mut self, kind: Kind, payload: &[u8]) -> Result<(), LinkError> {
+        self.frame.clear();
+        encode(kind, payload, &mut self.frame);
+        Ok(self.output.write_all(&self.frame)?)
+    }
+
+    /// Sends one message.
+    pub(super) fn send_message<M: serde::Serialize>(
+        &mut self,
+        kind: Kind,
+        message: &M,
+    ) -> Result<(), LinkError> {
+        self.frame.clear();
+        encode_message(kind, message, &mut self.frame)?;
+        Ok(self.output.write_all(&self.frame)?)
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.input.as_fd()
+    }
+}

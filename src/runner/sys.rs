@@ -1,0 +1,112 @@
+//! The runner's system calls: the only file with `unsafe`, and each block says why it is sound.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::prctl;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
+use nix::sys::time::TimeValLike as _;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, dup2_raw, pipe2, setsid, write};
+
+/// Number of the result channel in the program; high, so that it is in nobody's way, and below every `nofile` limit.
+pub(super) const RESULT_FD: i32 = 100;
+
+/// Makes this process unreadable for the program, which has the same user id: without this it could open our
+/// standard output through /proc and forge a result.
+pub(super) fn hide() -> io::Result<()> {
+    Ok(prctl::set_dumpable(false)?)
+}
+
+/// A descriptor that is readable when a child has ended.
+pub(super) fn child_signals() -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// A pipe of which neither end is inherited by accident.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(pipe2(OFlag::O_CLOEXEC)?)
+}
+
+pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// What the program's process does between fork and exec.
+pub(super) fn prepare_child(command: &mut Command, result: &OwnedFd) {
+    let result = result.as_raw_fd();
+    // SAFETY: the closure runs after fork in a process with one thread. It only makes system calls through nix, on
+    // values that it captured by copy, and allocates nothing; errors are plain numbers.
+    unsafe {
+        command.pre_exec(move || {
+            setsid()?;
+            expendable()?;
+            // Nothing in this process owns RESULT_FD, and the runner keeps `result` open until after exec. dup2 leaves
+            // close-on-exec off, so the copy must outlive this closure.
+            let copy = dup2_raw(BorrowedFd::borrow_raw(result), RESULT_FD)?;
+            std::mem::forget(copy);
+            Ok(())
+        });
+    }
+}
+
+/// The kernel takes this process first when memory runs out, never the runner. Files under /proc/self belong to root
+/// while a process is not dumpable, so that comes first; exec would set it anyway.
+fn expendable() -> nix::Result<()> {
+    prctl::set_dumpable(true)?;
+    let file =
+        nix::fcntl::open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    write(&file, b"1000")?;
+    Ok(())
+}
+
+/// The wait status of one process that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Code(i32),
+    Signal(i32),
+}
+
+/// Takes the status of every child that has ended, our own and the orphans we inherit as PID 1. Gives the one of
+/// `program` when it is among them, and whether any child is left.
+pub(super) fn reap(program: Pid) -> (Option<Ended>, bool) {
+    let mut ended = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == program => ended = Some(Ended::Code(code)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => {
+                ended = Some(Ended::Signal(signal as i32));
+            }
+            Ok(WaitStatus::StillAlive) => return (ended, true),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return (ended, false),
+        }
+    }
+}
+
+/// Kills everything in the container but this process: as PID 1 we are spared.
+pub(super) fn kill_all() {
+    // Fails only when there is nothing to kill.
+    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+}
+
+/// Processor time of all children that were reaped so far.
+pub(super) fn children_cpu() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return Duration::ZERO };
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}

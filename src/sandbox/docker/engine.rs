@@ -1,0 +1,140 @@
+//! The Engine's client: how it is found, and one function for each operation, each with a deadline.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::container::AttachContainerResults;
+use bollard::errors::Error;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+};
+
+use crate::sandbox::SandboxError;
+
+/// Sockets that are tried in this order when nothing says otherwise.
+const SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
+/// Reads and small changes.
+const QUICK: Duration = Duration::from_secs(10);
+/// Making, starting and removing a container under load.
+const SLOW: Duration = Duration::from_secs(60);
+
+/// A connection to the Engine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Engine {
+    pub(super) docker: Docker,
+    pub(super) address: String,
+}
+
+/// Why an operation failed, as far as we act on it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    /// The thing that was named is not there.
+    #[error("{what}: not found ({message})")]
+    NotFound { what: &'static str, message: String },
+    /// Anything else.
+    #[error("{what}: {message}")]
+    Failed { what: &'static str, message: String },
+}
+
+impl From<EngineError> for SandboxError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error.to_string())
+    }
+}
+
+/// Waits for an operation of the Engine, at most this long.
+pub(super) async fn within<T>(
+    what: &'static str,
+    limit: Duration,
+    operation: impl Future<Output = Result<T, Error>>,
+) -> Result<T, EngineError> {
+    match tokio::time::timeout(limit, operation).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(Error::DockerResponseServerError { status_code: 404, message })) => {
+            Err(EngineError::NotFound { what, message })
+        }
+        Ok(Err(error)) => Err(EngineError::Failed { what, message: error.to_string() }),
+        Err(_) => {
+            Err(EngineError::Failed { what, message: format!("no answer within {} s", limit.as_secs()) })
+        }
+    }
+}
+
+impl Engine {
+    /// Connects to `host`, or to the first of the usual sockets that answers.
+    pub(super) async fn connect(host: Option<&str>) -> Result<Self, SandboxError> {
+        let candidates = match host {
+            Some(host) => vec![host.to_owned()],
+            None => SOCKETS.iter().map(|path| format!("unix://{path}")).collect(),
+        };
+        let mut last = None;
+        for address in candidates {
+            match Self::connect_to(address).await {
+                Ok(engine) => return Ok(engine),
+                Err(error) => last = Some(error),
+            }
+        }
+        let tried = last.map_or_else(String::new, |error| error.to_string());
+        Err(SandboxError::Engine(format!(
+            "no Docker Engine answers ({tried}); start one, run deploy/setup-engine.sh, or set --docker-host"
+        )))
+    }
+
+    async fn connect_to(address: String) -> Result<Self, EngineError> {
+        let failed =
+            |error: Error| EngineError::Failed { what: "connect", message: format!("{address}: {error}") };
+        let docker = Docker::connect_with_host(&address).map_err(failed)?;
+        let docker = within("version", QUICK, docker.negotiate_version()).await?;
+        Ok(Self { docker, address })
+    }
+
+    pub(super) async fn ping(&self) -> Result<(), EngineError> {
+        within("ping", QUICK, self.docker.ping()).await.map(drop)
+    }
+
+    pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, EngineError> {
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let created = within("create", SLOW, self.docker.create_container(Some(options), body)).await?;
+        Ok(created.id)
+    }
+
+    /// Before the start: attaching after it loses output.
+    pub(super) async fn attach(&self, id: &str) -> Result<AttachContainerResults, EngineError> {
+        let options =
+            AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true);
+        within("attach", QUICK, self.docker.attach_container(id, Some(options.build()))).await
+    }
+
+    pub(super) async fn start(&self, id: &str) -> Result<(), EngineError> {
+        within("start", SLOW, self.docker.start_container(id, None::<StartContainerOptions>)).await
+    }
+
+    pub(super) async fn kill(&self, id: &str) -> Result<(), EngineError> {
+        let options = KillContainerOptionsBuilder::default().signal("KILL").build();
+        within("kill", QUICK, self.docker.kill_container(id, Some(options))).await
+    }
+
+    pub(super) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
+        let options = None::<bollard::query_parameters::InspectContainerOptions>;
+        within("inspect", QUICK, self.docker.inspect_container(id, options)).await
+    }
+
+    /// Whether it runs or not, with its anonymous volumes. One that is gone already is fine.
+    pub(super) async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match within("remove", SLOW, self.docker.remove_container(id, Some(options))).await {
+            Err(EngineError::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// All containers that carry this label, running or not.
+    pub(super) async fn list(&self, label: &str) -> Result<Vec<ContainerSummary>, EngineError> {
+        let filters = std::collections::HashMap::from([("label", vec![label])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        within("list", QUICK, self.docker.list_containers(Some(options))).await
+    }
+}

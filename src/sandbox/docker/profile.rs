@@ -1,0 +1,219 @@
+//! The whole hardening profile of a container, on one screen. Each field's reason stands beside it; the numbers of
+//! the limits come with the execution.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
+    MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+};
+
+use crate::limits::{Limits, MIB};
+use crate::runner::{ARGUMENT, WORKSPACE};
+
+/// Where the runner's volume is mounted: image content can't replace it.
+pub(super) const RUNNER_MOUNT: &str = "/.execbox-runner";
+/// Our system call filter: the Engine's default list without io_uring, ptrace, process_vm_*, pidfd_*, vmsplice,
+/// memfd_secret, kcmp, name_to_handle_at, clock and quota changes; sockets of UNIX, IPv4 and IPv6 only; no 32-bit calls.
+const SECCOMP: &str = include_str!("seccomp.json");
+/// Size of /tmp, in bytes.
+pub(super) const TMP_BYTES: u64 = 16 * MIB;
+/// Size of /dev/shm, in bytes: the Engine's own default.
+pub(super) const SHM_BYTES: u64 = 64 * MIB;
+/// Memory of the runner and of the kernel on its behalf.
+const RUNNER_BYTES: u64 = 16 * MIB;
+/// Open files of one process.
+const NOFILE: u64 = 1024;
+
+/// What differs from one container to the next.
+pub(super) struct Identity<'a> {
+    /// The image's id, never a tag: a tag can move.
+    pub(super) image: &'a str,
+    /// Name of the volume with the runner in it.
+    pub(super) runner_volume: &'a str,
+    /// User and group: one for each slot, so that no per-user quota of the kernel is shared.
+    pub(super) uid: u32,
+    /// OCI runtime other than the Engine's default.
+    pub(super) oci_runtime: Option<&'a str>,
+    /// By which we find it again.
+    pub(super) labels: HashMap<String, String>,
+}
+
+/// Memory of the whole container: the program's, and that of the file systems, which are charged to it.
+pub(super) fn container_memory_bytes(limits: &Limits) -> u64 {
+    limits.memory_bytes + limits.disk_bytes + TMP_BYTES + SHM_BYTES + RUNNER_BYTES
+}
+
+/// The profile. Whatever is not named here is the Engine's default, and `tests/docker` holds it against `inspect`.
+#[rustfmt::skip]
+pub(super) fn container(id: Identity<'_>, limits: &Limits) -> ContainerCreateBody {
+    let (uid, text) = (id.uid, |s: &str| s.to_owned());
+    ContainerCreateBody {
+        image: Some(text(id.image)),
+        user: Some(format!("{uid}:{uid}")),                     // numeric, never root
+        entrypoint: Some(vec![format!("{RUNNER_MOUNT}/execbox")]), // the image's own is never used
+        cmd: Some(vec![text(ARGUMENT)]),
+        working_dir: Some(text(WORKSPACE)),                     // fixed: CVE-2024-21626
+        env: Some(vec![text("PATH=/usr/local/bin:/usr/bin:/bin")]), // nothing secret: the program can read it
+        tty: Some(false),                                       // CVE-2025-52565, and streams stay apart
+        open_stdin: Some(true),                                 // frames come in by it ...
+        stdin_once: Some(true),                                 // ... and its end is the dead man's switch
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        hostname: Some(text("execbox")),                        // constant: the default is the container's id
+        network_disabled: Some(true),
+        healthcheck: Some(HealthConfig { test: Some(vec![text("NONE")]), ..Default::default() }), // no exec by the image
+        stop_signal: Some(text("SIGKILL")),
+        stop_timeout: Some(1),                                  // the Engine's shutdown does not wait for us
+        labels: Some(id.labels),
+        host_config: Some(host(uid, id.runner_volume, id.oci_runtime, limits)),
+        ..Default::default()
+    }
+}
+
+#[rustfmt::skip]
+fn host(uid: u32, runner_volume: &str, oci_runtime: Option<&str>, limits: &Limits) -> HostConfig {
+    let (memory, text) = (signed(container_memory_bytes(limits)), |s: &str| s.to_owned());
+    HostConfig {
+        network_mode: Some(text("none")),                       // only lo
+        readonly_rootfs: Some(true),
+        tmpfs: Some(tmpfs(uid, limits)),
+        shm_size: Some(signed(SHM_BYTES)),
+        ipc_mode: Some(text("private")),
+        memory: Some(memory),
+        memory_swap: Some(memory),                              // equal: no swap; absent it would be twice as much
+        oom_score_adj: Some(500),                               // the host's OOM killer takes us before the server
+        nano_cpus: Some(signed(limits.cpu_millis * 1_000_000)),
+        cpu_shares: Some(256),                                  // a quarter: the server and the Engine win contention
+        pids_limit: Some(signed(limits.pids + 1)),              // plus the runner; counts threads
+        ulimits: Some(ulimits(limits)),
+        cap_drop: Some(vec![text("ALL")]),
+        privileged: Some(false),
+        security_opt: Some(vec![text("no-new-privileges"), format!("seccomp={SECCOMP}")]),
+        masked_paths: Some(MASKED.map(text).to_vec()),          // replaces the Engine's list, so it is whole
+        readonly_paths: Some(READONLY.map(text).to_vec()),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE), // 20.10 on v1 would show the container's id
+        mounts: Some(vec![Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(text(runner_volume)),
+            target: Some(text(RUNNER_MOUNT)),
+            read_only: Some(true),
+            ..Default::default()
+        }]),
+        log_config: Some(HostConfigLogConfig { typ: Some(text("none")), config: None }), // json-file fills the disk
+        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+        auto_remove: Some(false),                               // it loses the exit code; we remove by ourselves
+        init: Some(false),                                      // the runner is PID 1
+        runtime: oci_runtime.map(text),
+        ..Default::default()
+    }
+}
+
+/// The only writable places. The Engine adds `noexec` unless `exec` is said.
+fn tmpfs(uid: u32, limits: &Limits) -> HashMap<String, String> {
+    let (size, inodes) = (limits.disk_bytes, limits.disk_inodes);
+    let own = format!("uid={uid},gid={uid},mode=0700");
+    HashMap::from([
+        (WORKSPACE.to_owned(), format!("rw,exec,nosuid,nodev,size={size},nr_inodes={inodes},{own}")),
+        ("/tmp".to_owned(), format!("rw,noexec,nosuid,nodev,size={TMP_BYTES},nr_inodes=1024,mode=1777")),
+    ])
+}
+
+/// Soft and hard alike, but for the stack.
+fn ulimits(limits: &Limits) -> Vec<ResourcesUlimits> {
+    let seconds = (limits.timeout_ms + limits.compile_timeout_ms).div_ceil(1000);
+    let cpu_seconds = seconds * limits.cpu_millis.div_ceil(1000) + 1;
+    let limit = |name: &str, soft: u64, hard: u64| ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: Some(signed(soft)),
+        hard: Some(signed(hard)),
+    };
+    vec![
+        limit("nofile", NOFILE, NOFILE),
+        limit("fsize", limits.disk_bytes, limits.disk_bytes),
+        limit("core", 1, 1), // not 0: the kernel then still starts a core_pattern pipe
+        limit("memlock", 64 << 10, 64 << 10),
+        limit("stack", 8 * MIB, 64 * MIB),
+        limit("cpu", cpu_seconds, cpu_seconds), // a backstop behind the wall clock
+    ]
+}
+
+/// The Engine's default list, and what Engine 20.10 leaves readable.
+pub(super) const MASKED: [&str; 19] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/config.gz",
+    "/proc/diskstats",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/locks",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/block",
+    "/sys/class/dmi",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/kernel",
+];
+
+/// The Engine's default list.
+pub(super) const READONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The Engine counts in i64; limits are far below its end.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_is_json_and_holds_nothing_that_must_not_be_there() {
+        let profile: serde_json::Value = serde_json::from_str(SECCOMP).unwrap();
+        let names: Vec<&str> = profile["syscalls"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|rule| rule["action"] == "SCMP_ACT_ALLOW" && rule["args"].is_null())
+            .flat_map(|rule| rule["names"].as_array().unwrap())
+            .map(|name| name.as_str().unwrap())
+            .collect();
+        for banned in [
+            "io_uring_setup",
+            "ptrace",
+            "process_vm_readv",
+            "vmsplice",
+            "memfd_secret",
+            "pidfd_open",
+            "pidfd_getfd",
+            "socketcall",
+            "kcmp",
+            "personality",
+            "quotactl",
+            "socket",
+            "clone",
+            "clone3",
+            "unshare",
+            "mount",
+            "setns",
+            "bpf",
+            "keyctl",
+            "userfaultfd",
+            "open_by_handle_at",
+            "name_to_handle_at",
+            "modify_ldt",
+            "add_key",
+        ] {
+            assert!(!names.contains(&banned), "{banned} is allowed");
+        }
+        assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    }
+}

@@ -1,0 +1,142 @@
+//! The runner's volume: this binary, in a named volume that containers mount read-only, so that image content can't
+//! replace it and any image works. It is named by the binary's hash.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::body_full;
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, VolumeCreateRequest};
+use bollard::query_parameters::{
+    ContainerArchiveInfoOptionsBuilder, CreateImageOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveVolumeOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
+
+use crate::sandbox::SandboxError;
+use crate::sandbox::docker::container::Container;
+use crate::sandbox::docker::engine::{Engine, within};
+use crate::sandbox::docker::image::archive;
+use crate::sandbox::docker::ownership::{APP, Ownership};
+
+const PREFIX: &str = "execbox-runner-";
+/// Name of the runner inside its volume.
+const FILE: &str = "execbox";
+/// An image with nothing in it, for the container that fills the volume and never starts.
+const EMPTY_IMAGE: (&str, &str) = ("execbox/empty", "1");
+/// Where that container mounts the volume.
+const MOUNT: &str = "/runner";
+/// Copying the binary, which may be large in a debug build.
+const COPY: Duration = Duration::from_secs(60);
+const QUICK: Duration = Duration::from_secs(10);
+
+/// The binary that becomes PID 1.
+#[derive(Debug, Clone)]
+pub(super) struct Runner {
+    content: Bytes,
+    /// Its volume.
+    pub(super) volume: String,
+}
+
+impl Runner {
+    /// Reads the binary and names its volume.
+    pub(super) async fn read(path: &Path) -> Result<Self, SandboxError> {
+        let content = tokio::fs::read(path).await?;
+        let hashing = tokio::task::spawn_blocking(move || {
+            let hash: String =
+                Sha256::digest(&content).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            (content, hash)
+        });
+        let (content, hash) = hashing.await.map_err(|error| SandboxError::Lost(error.to_string()))?;
+        Ok(Self { content: content.into(), volume: format!("{PREFIX}{hash}") })
+    }
+
+    /// Makes sure that the volume is there and whole.
+    pub(super) async fn ensure(
+        &self,
+        engine: &Engine,
+        ownership: &Ownership,
+        removals: &TaskTracker,
+    ) -> Result<(), SandboxError> {
+        let labels = HashMap::from([(APP.to_owned(), "1".to_owned())]);
+        let request = VolumeCreateRequest {
+            name: Some(self.volume.clone()),
+            labels: Some(labels),
+            ..Default::default()
+        };
+        within("create volume", QUICK, engine.docker.create_volume(request)).await?;
+        import_empty_image(engine).await?;
+        let name = format!("execbox-fill-{}", uuid::Uuid::new_v4());
+        let container = Container::create(engine, removals, &name, self.filler(ownership)).await?;
+        if self.is_whole(engine, &container.id).await {
+            return Ok(());
+        }
+        info!(volume = %self.volume, "putting the runner into its volume");
+        let tar = archive([(FILE, self.content.as_ref())].into_iter())?;
+        let options = UploadToContainerOptionsBuilder::default().path(MOUNT).build();
+        within("copy", COPY, engine.docker.upload_to_container(&container.id, Some(options), body_full(tar)))
+            .await?;
+        Ok(())
+    }
+
+    /// A copy that was cut short is shorter.
+    async fn is_whole(&self, engine: &Engine, container: &str) -> bool {
+        let options = ContainerArchiveInfoOptionsBuilder::default().path(&format!("{MOUNT}/{FILE}")).build();
+        let info =
+            within("stat", QUICK, engine.docker.get_container_archive_info(container, Some(options))).await;
+        info.is_ok_and(|info| u64::try_from(info.size) == Ok(self.content.len() as u64))
+    }
+
+    fn filler(&self, ownership: &Ownership) -> ContainerCreateBody {
+        let mount = Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(self.volume.clone()),
+            target: Some(MOUNT.to_owned()),
+            ..Default::default()
+        };
+        ContainerCreateBody {
+            image: Some(format!("{}:{}", EMPTY_IMAGE.0, EMPTY_IMAGE.1)),
+            cmd: Some(vec!["never-started".to_owned()]),
+            labels: Some(ownership.labels(None)),
+            network_disabled: Some(true),
+            host_config: Some(HostConfig { mounts: Some(vec![mount]), ..Default::default() }),
+            ..Default::default()
+        }
+    }
+
+    /// Removes the volumes of other builds that no container uses. A living server whose volume goes puts it back.
+    pub(super) async fn remove_others(&self, engine: &Engine) -> Result<(), SandboxError> {
+        let filters = HashMap::from([("label", vec![APP])]);
+        let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
+        let listed = within("list volumes", QUICK, engine.docker.list_volumes(Some(options))).await?;
+        let names = listed.volumes.unwrap_or_default().into_iter().map(|volume| volume.name);
+        for name in names.filter(|name| name.starts_with(PREFIX) && *name != self.volume) {
+            let options = RemoveVolumeOptionsBuilder::default().build();
+            // The Engine refuses while a container uses it, which is what we want.
+            if let Err(error) =
+                within("remove volume", QUICK, engine.docker.remove_volume(&name, Some(options))).await
+            {
+                debug!(%name, %error, "kept");
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn import_empty_image(engine: &Engine) -> Result<(), SandboxError> {
+    let (repo, tag) = EMPTY_IMAGE;
+    if within("inspect image", QUICK, engine.docker.inspect_image(&format!("{repo}:{tag}"))).await.is_ok() {
+        return Ok(());
+    }
+    let options = CreateImageOptionsBuilder::default().from_src("-").repo(repo).tag(tag).build();
+    let tar = archive([("empty", b"".as_slice())].into_iter())?;
+    let mut steps = Box::pin(engine.docker.create_image(Some(options), Some(body_full(tar)), None));
+    while let Some(step) = steps.next().await {
+        step.map_err(|error| SandboxError::Engine(format!("import: {error}")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! From what the runner said to what the caller reads: the outcome, in words.
+//!
+//! The order of the verdicts: killed, timed out, output or disk limit, compile failure, the end frame's own status
+//! with out of memory before a plain exit.
+
+use std::time::Duration;
+
+use crate::limits::{Limits, MIB};
+use crate::runner::message::{End, Exit, Phase, PhaseEnd, Stop};
+use crate::sandbox::docker::profile::container_memory_bytes;
+use crate::sandbox::{Outcome, Reason};
+
+/// Exit code that a shell gives for a process that SIGKILL ended.
+const KILLED: i32 = 137;
+
+/// The outcome of a runner's report.
+pub(super) fn of_report(end: &End, limits: &Limits) -> Outcome {
+    if let Some(message) = &end.no_room {
+        return outcome(Reason::DiskLimit, None, message.clone());
+    }
+    match (&end.run, &end.compile) {
+        (Some(run), _) => of_run(run, end.memory_peak_bytes, limits),
+        (None, Some(compile)) => of_compile(compile, end.memory_peak_bytes, limits),
+        (None, None) => outcome(Reason::Internal, None, "the runner reported no phase".into()),
+    }
+}
+
+/// The outcome when the server had to kill the container itself.
+pub(super) fn without_report(cancelled: bool, phase: Option<Phase>, limits: &Limits) -> Outcome {
+    match phase {
+        _ if cancelled => killed(),
+        Some(Phase::Compile) => timed_out(Phase::Compile, limits),
+        _ => timed_out(Phase::Run, limits),
+    }
+}
+
+/// The outcome when the container's end was the kernel's doing.
+pub(super) fn out_of_memory(peak: Option<u64>, limits: &Limits) -> Outcome {
+    let (limit, program) = (mib(container_memory_bytes(limits)), mib(limits.memory_bytes));
+    let peak = peak.map_or(limit, mib);
+    let message = format!(
+        "out of memory: the program and its files reached {peak} MiB of {limit} MiB (config.memory_mb is {program}; \
+         the rest is for files in the workspace, /tmp and /dev/shm); raise config.memory_mb"
+    );
+    outcome(Reason::OutOfMemory, Some(KILLED), message)
+}
+
+pub(super) fn killed() -> Outcome {
+    outcome(Reason::Killed, Some(KILLED), "it was killed on request".into())
+}
+
+fn outcome(reason: Reason, exit_code: Option<i32>, error: String) -> Outcome {
+    Outcome { reason, exit_code, error: Some(error) }
+}
+
+fn timed_out(phase: Phase, limits: &Limits) -> Outcome {
+    let (what, limit, field) = match phase {
+        Phase::Compile => ("the compiler", limits.compile_timeout_ms, "config.compile_timeout_seconds"),
+        Phase::Run | Phase::Collect => ("the program", limits.timeout_ms, "config.timeout_seconds"),
+    };
+    let limit = Duration::from_millis(limit).as_secs_f64();
+    let message = format!("timed out: {what} was still running after {limit} s; raise {field}");
+    outcome(Reason::TimedOut, Some(KILLED), message)
+}
+
+/// What holds for both phases: `None` when the phase ended by itself.
+fn of_stop(phase: Phase, ended: &PhaseEnd, limits: &Limits) -> Option<Outcome> {
+    match ended.stopped? {
+        Stop::Killed => Some(killed()),
+        Stop::TimedOut => Some(timed_out(phase, limits)),
+        Stop::OutputLimit => {
+            let (kept, most) = (limits.output_bytes >> 10, flood_bytes(limits) >> 10);
+            let message = format!(
+                "output limit: it wrote more than {most} KiB and was stopped; {kept} KiB of stdout and of stderr are \
+                 kept; raise config.output_kb"
+            );
+            Some(outcome(Reason::OutputLimit, Some(KILLED), message))
+        }
+    }
+}
+
+/// Output in all, stdout and stderr together, at which a program is stopped instead of read on: far above what is
+/// kept, so that a long log is only cut, and an endless one does not burn its whole time.
+pub(super) fn flood_bytes(limits: &Limits) -> u64 {
+    limits.output_bytes.saturating_mul(16)
+}
+
+fn of_run(run: &PhaseEnd, peak: Option<u64>, limits: &Limits) -> Outcome {
+    if let Some(stopped) = of_stop(Phase::Run, run, limits) {
+        return stopped;
+    }
+    let exit_code = exit_code(&run.exit);
+    let failed = run.exit != Exit::Code(0);
+    if failed && run.disk_full {
+        return disk_full(exit_code, limits);
+    }
+    if failed && run.oom_killed {
+        return Outcome { exit_code, ..out_of_memory(peak, limits) };
+    }
+    match &run.exit {
+        Exit::Code(_) => Outcome { reason: Reason::Exited, exit_code, error: None },
+        Exit::Signal(signal) => {
+            let message = format!("the program was ended by signal {signal} ({})", signal_name(*signal));
+            outcome(Reason::Signaled, exit_code, message)
+        }
+        // As a shell says it: found, but not to be started.
+        Exit::NotStarted(why) => outcome(Reason::Exited, exit_code, why.clone()),
+    }
+}
+
+fn disk_full(exit_code: Option<i32>, limits: &Limits) -> Outcome {
+    let message = format!(
+        "disk limit: the workspace of {} MiB and {} files was full, or a file was to grow past it, and the program \
+         failed; raise config.disk_mb",
+        mib(limits.disk_bytes),
+        limits.disk_inodes
+    );
+    outcome(Reason::DiskLimit, exit_code, message)
+}
+
+fn of_compile(compile: &PhaseEnd, peak: Option<u64>, limits: &Limits) -> Outcome {
+    if let Some(stopped) = of_stop(Phase::Compile, compile, limits) {
+        return stopped;
+    }
+    if compile.oom_killed {
+        return out_of_memory(peak, limits);
+    }
+    if compile.disk_full {
+        return disk_full(None, limits);
+    }
+    let message = match &compile.exit {
+        Exit::Code(code) => format!("the project did not compile (exit code {code}); see compile.stderr"),
+        Exit::Signal(signal) => {
+            format!("the compiler was ended by signal {signal} ({})", signal_name(*signal))
+        }
+        Exit::NotStarted(why) => why.clone(),
+    };
+    outcome(Reason::CompileFailed, None, message)
+}
+
+/// As a shell gives it.
+pub(super) fn exit_code(exit: &Exit) -> Option<i32> {
+    Some(match exit {
+        Exit::Code(code) => *code,
+        Exit::Signal(signal) => 128 + signal,
+        Exit::NotStarted(_) => 126,
+    })
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    nix::sys::signal::Signal::try_from(signal).map_or("unknown", nix::sys::signal::Signal::as_str)
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes / MIB
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        crate::config::Config::default().limit_policy().default
+    }
+
+    fn ended(exit: Exit) -> PhaseEnd {
+        PhaseEnd {
+            exit,
+            stopped: None,
+            oom_killed: false,
+            disk_full: false,
+            wall_us: 1,
+            cpu_us: 1,
+            stdout_truncated: false,
+            stderr_truncated: false,
+        }
+    }
+
+    fn report(run: PhaseEnd) -> Outcome {
+        let end = End {
+            nonce: String::new(),
+            no_room: None,
+            compile: None,
+            run: Some(run),
+            memory_peak_bytes: Some(300 * MIB),
+            artifacts_truncated: false,
+            collect_us: 0,
+        };
+        of_report(&end, &limits())
+    }
+
+    #[test]
+    fn a_plain_exit_needs_no_words_whatever_its_code() {
+        for code in [0, 1, 255] {
+            let expected = Outcome { reason: Reason::Exited, exit_code: Some(code), error: None };
+            assert_eq!(report(ended(Exit::Code(code))), expected);
+        }
+    }
+
+    #[test]
+    fn a_stop_wins_over_everything_else_and_names_its_field() {
+        for (stop, reason, field) in [
+            (Stop::TimedOut, Reason::TimedOut, "config.timeout_seconds"),
+            (Stop::OutputLimit, Reason::OutputLimit, "config.output_kb"),
+            (Stop::Killed, Reason::Killed, "request"),
+        ] {
+            let run =
+                PhaseEnd { stopped: Some(stop), oom_killed: true, disk_full: true, ..ended(Exit::Signal(9)) };
+            let outcome = report(run);
+            assert_eq!((outcome.reason, outcome.exit_code), (reason, Some(137)));
+            assert!(outcome.error.unwrap().contains(field));
+        }
+    }
+
+    #[test]
+    fn a_limit_counts_only_when_the_program_failed_of_it() {
+        let full = |exit| report(PhaseEnd { disk_full: true, ..ended(exit) }).reason;
+        assert_eq!((full(Exit::Code(0)), full(Exit::Code(1))), (Reason::Exited, Reason::DiskLimit));
+        let oom = |exit| report(PhaseEnd { oom_killed: true, ..ended(exit) });
+        assert_eq!(
+            (oom(Exit::Code(0)).reason, oom(Exit::Signal(9)).reason),
+            (Reason::Exited, Reason::OutOfMemory)
+        );
+        assert!(oom(Exit::Signal(9)).error.unwrap().contains("300 MiB"));
+    }
+
+    #[test]
+    fn a_signal_is_named() {
+        let outcome = report(ended(Exit::Signal(11)));
+        assert_eq!((outcome.reason, outcome.exit_code), (Reason::Signaled, Some(139)));
+        assert!(outcome.error.unwrap().contains("SIGSEGV"));
+    }
+}
