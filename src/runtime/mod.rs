@@ -120,10 +120,13 @@ impl Runtime {
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The name in letters that an image name may have; the content hash in the tag keeps images apart.
+    /// Its image: the name in letters that an image name may have, tagged with the start of the content hash, which
+    /// keeps images apart.
     #[must_use]
     pub fn image_name(&self) -> String {
-        self.name.replace('+', "plus").replace('#', "sharp").replace(['-', '_'], "")
+        let name = self.name.replace('+', "plus").replace('#', "sharp").replace(['-', '_'], "");
+        let hash: String = self.content_hash().chars().take(16).collect();
+        format!("execbox/{name}:{hash}")
     }
 
     /// The image that the Dockerfile starts from: its first `FROM`.
@@ -223,7 +226,9 @@ mod tests {
     #[test]
     fn an_image_name_has_no_letter_that_the_engine_refuses() {
         for (name, image) in [("python", "python"), ("c++", "cplusplus"), ("c#", "csharp"), ("a_-b", "ab")] {
-            assert_eq!(Runtime { name: name.into(), ..(*python()).clone() }.image_name(), image);
+            let name = Runtime { name: name.into(), ..(*python()).clone() }.image_name();
+            let tag = name.strip_prefix(&format!("execbox/{image}:")).unwrap_or_else(|| panic!("{name}"));
+            assert_eq!(tag.len(), 16);
         }
     }
 }
