@@ -62,14 +62,6 @@ impl Header {
             [0, 0, 0, 0, 0, 0, 0, 0] => Layout::V7,
             _ => return Err("is in no known format (ustar, GNU, PAX or v7)"),
         };
-        // Some readers take these bytes for a prefix of the name in every layout.
-        if layout != Layout::Ustar && block[PREFIX].iter().any(|byte| *byte != 0) {
-            return Err("has bytes where its format has no field");
-        }
-        let numbers = [MODE, UID, GID, MTIME];
-        if !numbers.into_iter().all(|field| is_number(&block[field])) {
-            return Err("has a mode, owner or time that is not a number");
-        }
         Ok(Self { block, layout })
     }
 
@@ -85,6 +77,21 @@ impl Header {
             b'L' => Ok(Type::LongName),
             other => Err(unsupported(name, &type_name(other))),
         }
+    }
+
+    /// Looks at the fields of an entry that is taken.
+    ///
+    /// # Errors
+    /// What is wrong with them, as the rest of a sentence.
+    pub(super) fn check_fields(&self) -> Result<(), &'static str> {
+        // Some readers take these bytes for a prefix of the name in every layout.
+        if self.layout != Layout::Ustar && self.block[PREFIX].iter().any(|byte| *byte != 0) {
+            return Err("has bytes where its format has no field");
+        }
+        if ![MODE, UID, GID, MTIME].into_iter().all(|field| is_number(&self.block[field])) {
+            return Err("has a mode, owner or time that is not a number");
+        }
+        Ok(())
     }
 
     /// Announces an extended header and no entry.

@@ -155,6 +155,7 @@ impl TarParser {
             return Err(bad("two extended headers in a row are for one entry"));
         }
         let kind = header.entry_type(b"")?;
+        header.check_fields().map_err(|fault| self.bad_header(fault))?;
         let size = header.size()?;
         if size > MAX_METADATA || kind == Type::LongName && size == 0 {
             return Err(bad(format!(
@@ -194,6 +195,7 @@ impl TarParser {
             None => (None, Pax::default()),
         };
         let kind = header.entry_type(name.as_ref().unwrap_or(&header.shown_name()))?;
+        header.check_fields().map_err(|fault| self.bad_header(fault))?;
         let name = name.map_or_else(|| header.name(), Ok)?;
         if let Some(what) = pax.unsupported {
             return Err(unsupported(&name, what));

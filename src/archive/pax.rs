@@ -34,10 +34,6 @@ impl Pax {
     }
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), ArchiveError> {
-        // Some readers cut records at line ends and would see others than we do. Attributes may be binary.
-        if !is_attribute(key) && (key.contains(&b'\n') || value.contains(&b'\n')) {
-            return Err(bad("a line end inside a record"));
-        }
         match key {
             b"path" if self.path.is_some() => Err(bad("two paths")),
             b"path" if value.is_empty() => Err(bad("an empty path")),
@@ -51,6 +47,10 @@ impl Pax {
                 let refusal = || ArchiveError::refused(RefusalCode::AmbiguousSize, message);
                 self.size = Some(decimal(value).ok_or_else(refusal)?);
                 Ok(())
+            }
+            // Some readers cut records at line ends and would see others than we do. Attributes may be binary.
+            other if !is_attribute(other) && (other.contains(&b'\n') || value.contains(&b'\n')) => {
+                Err(bad("a line end inside a record"))
             }
             other => {
                 self.unsupported = self.unsupported.or(unsupported(other));

@@ -1,0 +1,136 @@
+//! A25: whatever we accept, another reader lists the same way.
+
+use std::io::Read;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn seeds() -> Vec<Vec<u8>> {
+    vec![
+        tar_of(&[file("main.py", b"print(1)"), dir("lib/"), file("lib/a", &[7; 600])]),
+        tar_of(&[dir("./"), long_name("some/long/name"), file("x", b"1").gnu(), file("y", b"").gnu()]),
+        tar_of(&[pax(&[("path", "naïve".as_bytes()), ("size", b"3"), ("mtime", b"1.5")]), file("x", b"abc")]),
+        tar_of(&[
+            pax_of(b'g', &[("comment", b"git")]),
+            file("a/b", b"1").v7(),
+            Member::new(0, b"d/", b"").v7(),
+        ]),
+        tar_of(&[file("x", &[1; 512]).field(PREFIX, b"pre/fix").field(100..108, b"0000755\0")]),
+    ]
+}
+
+/// What the `tar` crate sees, in our terms.
+fn listed_by_tar_crate(archive: &[u8]) -> std::io::Result<Vec<Got>> {
+    let mut all = Vec::new();
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let path = name.strip_prefix("./").unwrap_or(&name).trim_end_matches('/').to_owned();
+        let kind = entry.header().entry_type();
+        if kind == tar::EntryType::XGlobalHeader {
+            continue;
+        }
+        let is_dir = kind.is_dir() || entry.header().as_ustar().is_none() && name.ends_with('/');
+        assert!(is_dir || kind.is_file(), "{kind:?}");
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content)?;
+        let executable = !is_dir && entry.header().mode()? & 0o100 != 0;
+        all.push(Got { path, content: (!is_dir).then_some(content), executable });
+    }
+    Ok(all)
+}
+
+/// Folders may come twice and the root may come at all; neither is an entry of ours.
+fn canonical(mut all: Vec<Got>) -> Vec<Got> {
+    all.retain(|entry| !entry.path.is_empty());
+    all.sort();
+    all.dedup_by(|a, b| a.content.is_none() && a == b);
+    all
+}
+
+#[derive(Clone, Debug)]
+enum Mutation {
+    Byte { at: usize, value: u8 },
+    Header { block: usize, at: usize, value: u8 },
+    Swap { from: usize, to: usize },
+    Repeat { block: usize },
+    Remove { block: usize },
+    Cut { at: usize },
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    let interesting = prop_oneof![any::<u8>(), prop::sample::select(&b"\0 /.0157xgLKSD\n\x80\xff"[..])];
+    // Where a header's meaning is: name, mode, size, type, magic, prefix.
+    let meaning =
+        prop_oneof![0..12_usize, 100..108_usize, 124..136_usize, Just(156), 257..265_usize, 345..350_usize];
+    prop_oneof![
+        (any::<usize>(), any::<u8>()).prop_map(|(at, value)| Mutation::Byte { at, value }),
+        (0..9_usize, meaning, interesting).prop_map(|(block, at, value)| Mutation::Header {
+            block,
+            at,
+            value
+        }),
+        (0..9_usize, 0..9_usize).prop_map(|(from, to)| Mutation::Swap { from, to }),
+        (0..9_usize).prop_map(|block| Mutation::Repeat { block }),
+        (0..9_usize).prop_map(|block| Mutation::Remove { block }),
+        any::<usize>().prop_map(|at| Mutation::Cut { at }),
+    ]
+}
+
+fn mutate(archive: &mut Vec<u8>, mutation: &Mutation) {
+    let blocks = archive.len() / BLOCK;
+    if blocks == 0 {
+        return;
+    }
+    let range = |block: usize| (block % blocks) * BLOCK..(block % blocks + 1) * BLOCK;
+    match *mutation {
+        Mutation::Byte { at, value } => {
+            let at = at % archive.len();
+            archive[at] = value;
+        }
+        Mutation::Header { block, at, value } => {
+            let header = &mut archive[range(block)];
+            header[at] = value;
+            sign(header);
+        }
+        Mutation::Swap { from, to } => {
+            let (a, b) = (archive[range(from)].to_vec(), archive[range(to)].to_vec());
+            archive[range(from)].copy_from_slice(&b);
+            archive[range(to)].copy_from_slice(&a);
+        }
+        Mutation::Repeat { block } => {
+            let copy = archive[range(block)].to_vec();
+            archive.splice(range(block).start..range(block).start, copy);
+        }
+        Mutation::Remove { block } => drop(archive.drain(range(block))),
+        Mutation::Cut { at } => archive.truncate(at % archive.len()),
+    }
+}
+
+#[test]
+fn a25_the_seeds_are_listed_alike() {
+    for seed in seeds() {
+        assert_eq!(canonical(read(&seed).unwrap()), canonical(listed_by_tar_crate(&seed).unwrap()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a25_mutated_archives_are_refused_or_listed_alike(
+        seed in prop::sample::select(seeds()),
+        mutations in prop::collection::vec(mutation(), 0..4),
+    ) {
+        let mut archive = seed;
+        for mutation in &mutations {
+            mutate(&mut archive, mutation);
+        }
+        if let Ok(ours) = read(&archive) {
+            let theirs = listed_by_tar_crate(&archive);
+            prop_assert!(theirs.is_ok(), "ours {ours:?}, the tar crate {theirs:?}");
+            prop_assert_eq!(canonical(ours), canonical(theirs.unwrap()));
+        }
+    }
+}
