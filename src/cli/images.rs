@@ -25,7 +25,7 @@ enum Command {
     /// Build images now instead of on first use. One that is there already is left as it is.
     Build {
         /// Runtimes, by name or alias.
-        #[arg(value_name = "NAME", required_unless_present = "all")]
+        #[arg(value_name = "NAME")]
         names: Vec<String>,
         /// All of them.
         #[arg(long, conflicts_with = "names")]
@@ -74,6 +74,9 @@ fn choose(catalogue: &Catalogue, names: &[String]) -> Result<Vec<Arc<Runtime>>, 
         named(catalogue, name)
             .ok_or_else(|| Failure::usage(format!("{name}: no runtime has this name; {}", offer(catalogue))))
     };
+    if names.is_empty() {
+        return Err(Failure::usage(format!("name runtimes, or say --all; {}", offer(catalogue))));
+    }
     names.iter().map(find).collect()
 }
 
