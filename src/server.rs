@@ -1,11 +1,24 @@
 //! The application and its one HTTP server.
 
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Config;
-use crate::execution::service::Service;
+use crate::execution::service::{FinishHook, Service};
+use crate::http;
 use crate::runtime::Catalogue;
 use crate::telemetry::Metrics;
+
+/// Threads that serve HTTP; programs run elsewhere.
+const MAX_THREADS: usize = 4;
+/// An idle connection is closed after this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// What answers in flight get after the drain, in seconds: everything that ran has ended by then.
+const CLOSE_SECONDS: u64 = 1;
 
 /// Everything the routes need. Cheap to clone.
 #[derive(Clone)]
@@ -18,4 +31,52 @@ pub struct App {
     pub config: Arc<Config>,
     /// Counters for `/metrics`.
     pub metrics: Arc<Metrics>,
+}
+
+/// Counts finished executions; goes into [`Service::start`].
+#[must_use]
+pub fn count_finished(metrics: &Arc<Metrics>) -> FinishHook {
+    let metrics = Arc::clone(metrics);
+    Box::new(move |execution| {
+        if let Some(finished) = &execution.finished {
+            metrics.finished(&execution.language, finished.outcome.reason.as_str());
+        }
+    })
+}
+
+/// Serves until `shutdown` resolves, then drains the service and closes.
+///
+/// While it drains, new executions are answered 503 and results can still be read; callers that wait for a result
+/// get it. Drops into [`Service::drain`] itself, with the grace of the settings: callers need not.
+///
+/// # Errors
+/// The listener fails.
+pub async fn run(
+    listener: TcpListener,
+    app: App,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let (service, config) = (app.service.clone(), Arc::clone(&app.config));
+    let state = http::State::new(app);
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(MAX_THREADS);
+    let server = actix_web::HttpServer::new(move || http::application(Arc::clone(&state)))
+        .workers(threads)
+        .max_connections(config.request.connections.div_ceil(threads))
+        .client_request_timeout(Duration::from_secs(config.request.head_seconds))
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(CLOSE_SECONDS)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    let handle = server.handle();
+    let stop = async {
+        shutdown.await;
+        service.drain(config.drain()).await;
+        handle.stop(true).await;
+    };
+    let mut server = pin!(server);
+    tokio::select! {
+        ended = &mut server => ended,
+        () = stop => server.await,
+    }
 }

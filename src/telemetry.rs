@@ -1,5 +1,137 @@
 //! Tracing and metrics set-up.
 
-/// Counters and gauges of this server.
-#[derive(Debug, Default)]
-pub struct Metrics {}
+use std::fmt;
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+
+/// Sends log lines to standard error, as text or as one JSON object each.
+///
+/// `filter` is in the syntax of `RUST_LOG`; an empty one means `info`.
+///
+/// # Errors
+/// A filter that can't be read, or a second call.
+pub fn init(json: bool, filter: &str) -> Result<(), InitError> {
+    let filter = if filter.is_empty() { "info" } else { filter };
+    let filter = EnvFilter::try_new(filter).map_err(|error| InitError(error.to_string()))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let done = if json { lines.json().flatten_event(true).try_init() } else { lines.try_init() };
+    done.map_err(|error| InitError(error.to_string()))
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("logging can't be set up: {0}")]
+pub struct InitError(String);
+
+/// Counters and gauges of this server. Labels come from closed lists, never from what users send.
+pub struct Metrics {
+    registry: Registry,
+    finished: Family<FinishedLabels, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    upload_bytes: Counter,
+    queued: Gauge<i64, AtomicI64>,
+    running: Gauge<i64, AtomicI64>,
+    kept: Gauge<i64, AtomicI64>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct FinishedLabels {
+    language: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    status: u16,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("execbox");
+        let finished = Family::default();
+        let requests = Family::default();
+        let upload_bytes = Counter::default();
+        let (queued, running, kept) = (Gauge::default(), Gauge::default(), Gauge::default());
+        registry.register("executions_finished", "Executions that finished", finished.clone());
+        registry.register("http_requests", "Requests that were answered", requests.clone());
+        registry.register("upload_bytes", "Bytes of request bodies that were read", upload_bytes.clone());
+        registry.register("executions_queued", "Executions that wait for a worker", queued.clone());
+        registry.register("executions_running", "Executions that run", running.clone());
+        registry.register("executions_kept", "Finished executions that are still kept", kept.clone());
+        Self { registry, finished, requests, upload_bytes, queued, running, kept }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// An execution finished. `language` is a runtime's name, `reason` one of the closed list.
+    pub fn finished(&self, language: &str, reason: &'static str) {
+        self.finished.get_or_create(&FinishedLabels { language: language.to_owned(), reason }).inc();
+    }
+
+    /// A request was answered. `route` is the route's template, never the path.
+    pub fn answered(&self, route: &str, status: u16) {
+        self.requests.get_or_create(&RequestLabels { route: route.to_owned(), status }).inc();
+    }
+
+    /// This many bytes of a request body were read.
+    pub fn uploaded(&self, bytes: u64) {
+        self.upload_bytes.inc_by(bytes);
+    }
+
+    /// The OpenMetrics text, with these numbers of executions.
+    ///
+    /// # Errors
+    /// Never with a `String` behind it; the encoder's signature has it.
+    pub fn text(&self, queued: usize, running: usize, kept: usize) -> Result<String, fmt::Error> {
+        for (gauge, value) in [(&self.queued, queued), (&self.running, running), (&self.kept, kept)] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_has_every_metric_with_its_labels() {
+        let metrics = Metrics::default();
+        metrics.finished("python", "timed_out");
+        metrics.answered("/api/v1/eval", 200);
+        metrics.uploaded(7);
+        let text = metrics.text(3, 2, 1).unwrap();
+        for line in [
+            r#"execbox_executions_finished_total{language="python",reason="timed_out"} 1"#,
+            r#"execbox_http_requests_total{route="/api/v1/eval",status="200"} 1"#,
+            "execbox_upload_bytes_total 7",
+            "execbox_executions_queued 3",
+            "execbox_executions_running 2",
+            "execbox_executions_kept 1",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_that_can_not_be_read_is_refused() {
+        assert!(init(false, "info,=,").is_err());
+    }
+}

@@ -1,1 +1,124 @@
 //! HTTP: routes, extractors, wire types, errors, OpenAPI. The only place that knows the web framework.
+//!
+//! Every request goes the same way: [`edge`] gives it an id and checks its host, a handler of one of the resource
+//! files reads it, and every refusal becomes a problem by the one table in [`error`].
+
+mod artifacts;
+mod body;
+mod docs;
+mod edge;
+pub mod error;
+mod execute;
+mod executions;
+mod health;
+mod hosts;
+mod multipart;
+mod request;
+mod result;
+mod runtimes;
+mod submission;
+
+use std::sync::Arc;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpResponse, Resource};
+use tokio::sync::Semaphore;
+
+pub use docs::openapi_json;
+
+use crate::http::error::{ApiError, Code};
+use crate::http::health::Readiness;
+use crate::http::hosts::Hosts;
+use crate::server::App;
+
+/// Every route of the server.
+fn routes(config: &mut ServiceConfig) {
+    config
+        .service(resource("/api/v1/exec/sync", "POST").route(web::post().to(execute::sync)))
+        .service(resource("/api/v1/exec/async", "POST").route(web::post().to(execute::asynchronous)))
+        .service(resource("/api/v1/eval", "POST").route(web::post().to(execute::eval)))
+        .service(
+            resource("/api/v1/executions/{id}", "GET, DELETE")
+                .route(web::get().to(executions::get))
+                .route(web::delete().to(executions::kill)),
+        )
+        .service(resource("/api/v1/executions/{id}/artifacts", "GET").route(web::get().to(artifacts::list)))
+        .service(
+            resource("/api/v1/executions/{id}/artifacts.tar", "GET").route(web::get().to(artifacts::all)),
+        )
+        .service(
+            resource("/api/v1/executions/{id}/artifacts/{path:.*}", "GET")
+                .route(web::get().to(artifacts::one)),
+        )
+        .service(resource("/api/v1/runtimes", "GET").route(web::get().to(runtimes::list)))
+        .service(resource("/health", "GET").route(web::get().to(health::health)))
+        .service(resource("/healthz", "GET").route(web::get().to(health::health)))
+        .service(resource("/readyz", "GET").route(web::get().to(health::ready)))
+        .service(resource("/metrics", "GET").route(web::get().to(health::metrics)))
+        .service(resource("/openapi.json", "GET").route(web::get().to(docs::openapi)))
+        .service(resource("/docs", "GET").route(web::get().to(docs::redirect)))
+        .service(docs::page())
+        .default_service(web::to(unknown_route));
+}
+
+/// A resource that answers other methods with 405 and the ones it has.
+fn resource(path: &str, methods: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move || async move {
+        let refusal = ApiError::new(Code::MethodNotAllowed, format!("this route takes {methods}"));
+        Err::<HttpResponse, _>(ApiError { allow: Some(methods), ..refusal })
+    }))
+}
+
+async fn unknown_route() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::new(Code::UnknownRoute, "there is no such route; /docs/ lists them"))
+}
+
+/// What the routes share.
+pub struct State {
+    app: App,
+    /// One permit for each large body that is being read.
+    uploads: Semaphore,
+    readiness: Readiness,
+    hosts: Hosts,
+}
+
+impl State {
+    /// For one server, whatever the number of its threads.
+    #[must_use]
+    pub fn new(app: App) -> Arc<Self> {
+        let uploads = Semaphore::new(app.config.request.uploads);
+        let hosts = Hosts::new(app.config.listen.ip(), &app.config.allowed_hosts);
+        Arc::new(Self { app, uploads, readiness: Readiness::default(), hosts })
+    }
+
+    /// New work is refused while it could not run, before its body is read.
+    async fn refuse_unready(&self) -> Result<(), ApiError> {
+        if self.app.service.is_draining() {
+            return Err(ApiError::new(
+                Code::Draining,
+                "the server is shutting down and takes no new executions",
+            ));
+        }
+        self.readiness.check(self.app.service.sandbox()).await
+    }
+}
+
+/// The application with all its routes, for one thread of the server.
+pub fn application(
+    state: Arc<State>,
+) -> actix_web::App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    actix_web::App::new()
+        .app_data(Data::from(state))
+        .wrap(actix_web::middleware::from_fn(edge::edge))
+        .configure(routes)
+}

@@ -1,0 +1,177 @@
+//! The body of a request as a stream that holds its own cap and pace: the web framework has a limit on neither the
+//! time nor the rate of a body.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::header;
+use actix_web::web::{Bytes, BytesMut};
+use actix_web::{HttpMessage as _, HttpRequest};
+use futures::{Stream, StreamExt as _};
+use tokio::time::{Instant, Sleep};
+
+use crate::config::RequestConfig;
+use crate::http::error::{ApiError, Code};
+use crate::telemetry::Metrics;
+
+/// How slowly a body may come.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Longest wait for a single byte.
+    idle: Duration,
+    /// Least average, in bytes per second, once more than `idle` was waited in all.
+    rate: u64,
+}
+
+/// A body under a cap and a pace. Only the time spent waiting for the caller counts, never our own.
+pub(super) struct Body {
+    payload: Payload,
+    pace: Pace,
+    cap: u64,
+    received: u64,
+    waited: Duration,
+    waiting_since: Option<Instant>,
+    alarm: Pin<Box<Sleep>>,
+    metrics: std::sync::Arc<Metrics>,
+}
+
+impl Body {
+    pub(super) fn new(
+        payload: Payload,
+        config: &RequestConfig,
+        cap: u64,
+        metrics: std::sync::Arc<Metrics>,
+    ) -> Self {
+        let pace = Pace { idle: Duration::from_secs(config.body_idle_seconds), rate: config.body_min_rate };
+        let alarm = Box::pin(tokio::time::sleep(pace.idle));
+        Self { payload, pace, cap, received: 0, waited: Duration::ZERO, waiting_since: None, alarm, metrics }
+    }
+
+    /// Everything, in memory; for small bodies.
+    pub(super) async fn collect(mut self) -> Result<Bytes, ApiError> {
+        let mut all = BytesMut::new();
+        while let Some(chunk) = self.next().await {
+            let chunk = chunk.map_err(|error| read_error(&error))?;
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.freeze())
+    }
+
+    fn take(&mut self, chunk: Bytes) -> Result<Bytes, PayloadError> {
+        self.received += chunk.len() as u64;
+        self.metrics.uploaded(chunk.len() as u64);
+        if let Some(since) = self.waiting_since.take() {
+            self.waited += since.elapsed();
+        }
+        if self.received > self.cap {
+            return Err(PayloadError::Overflow);
+        }
+        let least = u128::from(self.pace.rate) * self.waited.as_millis() / 1000;
+        if self.waited > self.pace.idle && u128::from(self.received) < least {
+            return Err(slow());
+        }
+        Ok(chunk)
+    }
+
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        if self.waiting_since.is_none() {
+            let now = Instant::now();
+            self.waiting_since = Some(now);
+            self.alarm.as_mut().reset(now + self.pace.idle);
+        }
+        self.alarm.as_mut().poll(context).map(|()| Some(Err(slow())))
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.payload).poll_next(context) {
+            Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Some(this.take(chunk))),
+            Poll::Ready(other) => Poll::Ready(other),
+            Poll::Pending => this.poll_idle(context),
+        }
+    }
+}
+
+/// How the deadline travels through the multipart reader, which passes only the framework's own errors on.
+fn slow() -> PayloadError {
+    PayloadError::Io(io::Error::from(io::ErrorKind::TimedOut))
+}
+
+/// What a body that could not be read is answered with.
+pub(super) fn read_error(error: &PayloadError) -> ApiError {
+    match error {
+        PayloadError::Io(cause) if cause.kind() == io::ErrorKind::TimedOut => {
+            ApiError::new(Code::SlowBody, "the body stalled or came too slowly; send it again without pauses")
+        }
+        PayloadError::Overflow => ApiError::new(Code::BodyTooLarge, "the body is over this server's cap"),
+        PayloadError::Incomplete(_) => ApiError::new(Code::BadRequest, "the body ended early"),
+        _ => ApiError::new(Code::BadRequest, "the body could not be read"),
+    }
+}
+
+/// Request bodies come as they are: nothing here decompresses, so that nothing can be made to.
+pub(super) fn refuse_encoded(request: &HttpRequest) -> Result<(), ApiError> {
+    let encodings = request.headers().get_all(header::CONTENT_ENCODING);
+    if encodings.into_iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Code::UnsupportedEncoding,
+        "send the body without Content-Encoding; the `tar` part itself may be gzip or zstd",
+    ))
+}
+
+/// Whether the announced length is over the cap, so that not a byte of it need be read.
+pub(super) fn refuse_long(request: &HttpRequest, cap: u64) -> Result<(), ApiError> {
+    match content_length(request) {
+        Some(length) if length > cap => Err(ApiError::new(
+            Code::BodyTooLarge,
+            format!("the body has {length} bytes; this server takes at most {cap}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The announced length, where there is one.
+pub(super) fn content_length(request: &HttpRequest) -> Option<u64> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// What a body claims to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Multipart,
+    Json,
+}
+
+/// What the body claims to be; anything else is refused.
+pub(super) fn kind(request: &HttpRequest, wanted: &[Kind]) -> Result<Kind, ApiError> {
+    let claimed = request.content_type().to_ascii_lowercase();
+    let kind = match claimed.as_str() {
+        "multipart/form-data" => Some(Kind::Multipart),
+        "application/json" => Some(Kind::Json),
+        _ => None,
+    };
+    kind.filter(|kind| wanted.contains(kind)).ok_or_else(|| {
+        let names: Vec<_> = wanted.iter().map(|kind| kind.name()).collect();
+        ApiError::new(Code::UnsupportedMediaType, format!("the Content-Type must be {}", names.join(" or ")))
+    })
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Multipart => "multipart/form-data",
+            Self::Json => "application/json",
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The OpenAPI document, made from the handlers, and the page that shows it.
+
+use std::fmt::Write as _;
+
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use utoipa::OpenApi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::http::error::Code;
+use crate::http::{artifacts, execute, executions, health, runtimes};
+
+/// The routes of the document; a test holds that it has all of them.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "execbox", license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    paths(
+        execute::sync, execute::asynchronous, execute::eval,
+        executions::get, executions::kill,
+        artifacts::list, artifacts::one, artifacts::all,
+        runtimes::list, health::health, health::ready, health::metrics,
+    ),
+    tags(
+        (name = "executions", description = "Run a project, follow it, end it"),
+        (name = "artifacts", description = "The files that a program left"),
+        (name = "server", description = "What the server offers, and how it is"),
+    )
+)]
+struct Document;
+
+/// The OpenAPI 3.1 document, ending in a line break.
+#[must_use]
+pub fn openapi_json() -> String {
+    let mut document = Document::openapi();
+    document.info.description = Some(description());
+    // A document that can't be written would fail every test of it.
+    let mut json = document.to_pretty_json().unwrap_or_default();
+    json.push('\n');
+    json
+}
+
+fn description() -> String {
+    let mut text = String::from(
+        "Runs tar archives of multi-file projects in locked-down containers.\n\n\
+         A program that fails is a result with status 200; a request that can't be served is a problem \
+         (`application/problem+json`) with one of these codes:\n\n| Code | Status | Meaning |\n|---|---|---|\n",
+    );
+    for code in Code::ALL {
+        let row = (code.as_str(), code.status(), code.meaning().trim());
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "| `{}` | {} | {} |", row.0, row.1, row.2);
+    }
+    text
+}
+
+pub(super) async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(openapi_json())
+}
+
+pub(super) async fn redirect() -> HttpResponse {
+    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
+}
+
+/// The page with all its files, from this binary.
+pub(super) fn page() -> SwaggerUi {
+    // The validator badge would ask a server of somebody else's.
+    SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json").validator_url("none"))
+}

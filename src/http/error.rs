@@ -1,0 +1,309 @@
+//! Errors on the wire: one table from code to status, and the `application/problem+json` body.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::archive::{ArchiveError, RefusalCode};
+use crate::execution::intake::IntakeError;
+use crate::execution::service::SubmitError;
+
+/// Makes the enum of codes and everything that is looked up in it, so that a code stands in one place.
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])* $name:ident = $word:literal, $status:literal, $title:literal;)*) => {
+        /// Every code that a problem can carry. The words are stable.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[doc = $doc])* $name,)* }
+
+        impl Code {
+            /// All of them, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The stable word.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// The HTTP status it is answered with.
+            #[must_use]
+            pub fn status(self) -> u16 {
+                match self { $(Self::$name => $status,)* }
+            }
+
+            /// The same for every problem of this code.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// What it means, for the documentation.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc, )*),)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request breaks a rule that has no code of its own.
+    BadRequest = "bad_request", 400, "Bad request";
+    /// The JSON can't be read, or a field has the wrong type; `detail` names the field, line and column.
+    BadJson = "bad_json", 400, "Bad JSON";
+    /// A field that does not exist; `detail` names it.
+    UnknownField = "unknown_field", 400, "Unknown field";
+    /// A field has the right type and a value that can't be used.
+    InvalidValue = "invalid_value", 400, "Invalid value";
+    /// A query parameter that does not exist, or has a value that can't be used.
+    BadQuery = "bad_query", 400, "Bad query";
+    /// The id in the path is no execution id.
+    BadId = "bad_id", 400, "Bad execution id";
+    /// The multipart body can't be read.
+    BadMultipart = "bad_multipart", 400, "Bad multipart body";
+    /// A part other than `tar` and `metadata`, or one of them twice.
+    UnknownPart = "unknown_part", 400, "Unknown part";
+    /// The `tar` part is missing.
+    MissingPart = "missing_part", 400, "Missing part";
+    /// A JSON body without `code` and without `files`.
+    MissingCode = "missing_code", 400, "Nothing to run";
+    /// A part of the interface that this server does not have yet.
+    NotSupported = "not_supported", 400, "Not supported";
+    /// The `docker_image` is not on this server's allow-list.
+    ImageNotAllowed = "image_not_allowed", 400, "Image not allowed";
+    /// No runtime has this name, alias or version.
+    UnknownLanguage = "unknown_language", 400, "Unknown language";
+    /// No file to run was named, and none was found.
+    NoEntrypoint = "no_entrypoint", 400, "No entrypoint";
+    /// A limit over this server's ceiling; `detail` names both.
+    LimitTooHigh = "limit_too_high", 400, "Limit too high";
+    /// A limit too small to run anything.
+    LimitTooLow = "limit_too_low", 400, "Limit too low";
+    /// A file name that leaves the workspace, or can't be one.
+    BadPath = "bad_path", 400, "Bad path";
+    /// The archive holds a link, a device or something else that is no file or folder.
+    UnsupportedType = "unsupported_type", 400, "Unsupported entry type";
+    /// An archive entry whose size two readers would understand differently.
+    AmbiguousSize = "ambiguous_size", 400, "Ambiguous size";
+    /// Not a tar archive, cut short, or followed by something.
+    BadArchive = "bad_archive", 400, "Bad archive";
+    /// Two files of one name, or a file where a folder is needed.
+    DuplicateEntry = "duplicate_entry", 400, "Duplicate entry";
+    /// No such execution or artifact.
+    NotFound = "not_found", 404, "Not found";
+    /// No such route.
+    UnknownRoute = "unknown_route", 404, "Unknown route";
+    /// The route has other methods; `Allow` names them.
+    MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
+    /// The body stalled, or came too slowly.
+    SlowBody = "slow_body", 408, "Slow body";
+    /// The body, or a part of it, is over its cap.
+    BodyTooLarge = "body_too_large", 413, "Body too large";
+    /// The code of an eval is over its cap.
+    CodeTooLarge = "code_too_large", 413, "Code too large";
+    /// The archive is over its cap on unpacked bytes.
+    ArchiveTooLarge = "archive_too_large", 413, "Archive too large";
+    /// The archive is over its cap on files and folders.
+    TooManyEntries = "too_many_entries", 413, "Too many entries";
+    /// A content type, or a compression of the archive, that is not taken.
+    UnsupportedMediaType = "unsupported_media_type", 415, "Unsupported media type";
+    /// A request body with a `Content-Encoding`.
+    UnsupportedEncoding = "unsupported_encoding", 415, "Unsupported content encoding";
+    /// The `Host` header names another server.
+    BadHost = "bad_host", 421, "Misdirected request";
+    /// Every place in the queue is taken; `Retry-After` says when to come again.
+    QueueFull = "queue_full", 429, "Queue full";
+    /// As many uploads as are allowed are being read already.
+    TooManyUploads = "too_many_uploads", 429, "Too many uploads";
+    /// We failed; the log has the details under the request id.
+    Internal = "internal", 500, "Internal error";
+    /// The container engine does not answer.
+    NotReady = "not_ready", 503, "Not ready";
+    /// The server is shutting down.
+    Draining = "draining", 503, "Shutting down";
+    /// The server's disk is full or broken.
+    StorageFailed = "storage_failed", 503, "Storage failed";
+}
+
+impl Code {
+    /// The code of a word that another layer gives.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == word)
+    }
+}
+
+/// An answer that is a problem. The middleware adds the request's id and writes it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub(super) struct ApiError {
+    pub(super) code: Code,
+    /// For the caller; nothing of the host is in it.
+    pub(super) detail: String,
+    pub(super) retry_after: Option<Duration>,
+    /// Value of `Allow`, with 405.
+    pub(super) allow: Option<&'static str>,
+}
+
+/// What a caller is told when nothing better is known.
+const RETRY_SOON: Duration = Duration::from_secs(2);
+
+impl ApiError {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        let retry_after = matches!(code.status(), 429 | 503).then_some(RETRY_SOON);
+        Self { code, detail: detail.into(), retry_after, allow: None }
+    }
+
+    /// The same answer for every id that is unknown here, so that it tells nothing.
+    pub(super) fn no_execution() -> Self {
+        Self::new(
+            Code::NotFound,
+            "there is no such execution here; finished ones are kept for a limited time",
+        )
+    }
+
+    /// Our failure: the cause goes to the log, the caller gets a sentence.
+    pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(error = %cause, "a request failed");
+        Self::new(Code::Internal, "the server failed; its log has the details under this request id")
+    }
+
+    /// Our disk, in the same way.
+    pub(super) fn storage(cause: &std::io::Error) -> Self {
+        tracing::error!(error = %cause, "storage failed");
+        Self::new(Code::StorageFailed, "the server could not store the upload; try again later")
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The whole answer.
+    pub(super) fn respond(&self, request_id: &str) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status());
+        if let Some(delay) = self.retry_after {
+            response.insert_header((header::RETRY_AFTER, delay.as_secs().max(1).to_string()));
+        }
+        if let Some(methods) = self.allow {
+            response.insert_header((header::ALLOW, methods));
+        }
+        let problem = Problem::new(self.code, &self.detail, request_id);
+        response
+            .content_type("application/problem+json")
+            .body(serde_json::to_string(&problem).unwrap_or_default())
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+
+    /// Seen only where the middleware does not come by.
+    fn error_response(&self) -> HttpResponse {
+        self.respond("")
+    }
+}
+
+/// The body of every answer from 400 up (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem<'a> {
+    /// Names the kind of problem: `/docs/#` and the code.
+    #[serde(rename = "type")]
+    #[schema(example = "/docs/#bad_json")]
+    kind: String,
+    /// The same for every problem of this code.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong here, and what would be right.
+    detail: &'a str,
+    /// Stable word; see the table of codes.
+    #[schema(example = "bad_json")]
+    code: &'static str,
+    /// The same as in the `X-Request-Id` header.
+    request_id: &'a str,
+    /// The same as `detail`, for clients of python-executor.
+    error: &'a str,
+}
+
+impl<'a> Problem<'a> {
+    fn new(code: Code, detail: &'a str, request_id: &'a str) -> Self {
+        Self {
+            kind: format!("/docs/#{}", code.as_str()),
+            title: code.title(),
+            status: code.status(),
+            detail,
+            code: code.as_str(),
+            request_id,
+            error: detail,
+        }
+    }
+}
+
+impl From<RefusalCode> for Code {
+    fn from(refusal: RefusalCode) -> Self {
+        match refusal {
+            RefusalCode::BadPath => Self::BadPath,
+            RefusalCode::UnsupportedType => Self::UnsupportedType,
+            RefusalCode::AmbiguousSize => Self::AmbiguousSize,
+            RefusalCode::BadArchive => Self::BadArchive,
+            RefusalCode::DuplicateEntry => Self::DuplicateEntry,
+            RefusalCode::TooLarge => Self::ArchiveTooLarge,
+            RefusalCode::TooManyEntries => Self::TooManyEntries,
+            RefusalCode::UnsupportedMediaType => Self::UnsupportedMediaType,
+        }
+    }
+}
+
+impl From<ArchiveError> for ApiError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Refused { code, message } => Self::new(code.into(), message),
+            ArchiveError::Spool(error) => Self::storage(&error),
+        }
+    }
+}
+
+impl From<IntakeError> for ApiError {
+    fn from(error: IntakeError) -> Self {
+        let code = Code::from_word(error.code).unwrap_or(Code::BadRequest);
+        Self::new(code, error.message)
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::QueueFull { retry_after, .. } => {
+                let refusal = Self::new(Code::QueueFull, format!("{error}; try again later"));
+                Self { retry_after: Some(retry_after), ..refusal }
+            }
+            SubmitError::Draining => Self::new(Code::Draining, error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_unique_and_found_again() {
+        for code in Code::ALL {
+            assert_eq!(Code::from_word(code.as_str()), Some(*code), "{code:?}");
+            assert!(!code.meaning().is_empty() && !code.title().is_empty(), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_keep_the_word_of_the_archive_reader() {
+        for refusal in [RefusalCode::BadPath, RefusalCode::TooLarge, RefusalCode::UnsupportedMediaType] {
+            assert_eq!(Code::from(refusal).as_str(), refusal.as_str());
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The three routes that run something. All go the same way: read, check, submit; sync ones then wait.
+
+use actix_web::http::header;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use tokio::sync::SemaphorePermit;
+use utoipa::ToSchema;
+
+use crate::archive::Project;
+use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::intake;
+use crate::http::State;
+use crate::http::body::{self, Body, Kind};
+use crate::http::error::{ApiError, Code, Problem};
+use crate::http::multipart::{self, Caps};
+use crate::http::request::{ExecRequest, parse};
+use crate::http::result::ExecResult;
+use crate::http::submission::Inline;
+use crate::limits::KIB;
+
+/// What multipart framing and the metadata may add to an archive, beside their own cap.
+const FRAMING: u64 = 64 << 10;
+/// A body that is announced to be at most this long needs no upload permit.
+const SMALL: u64 = 64 << 10;
+
+/// The answer of `exec/async`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Accepted {
+    /// Names the execution in the other routes.
+    #[schema(example = "exe_550e8400-e29b-41d4-a716-446655440000")]
+    execution_id: String,
+}
+
+/// The parts of a multipart body.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "only its schema is used: the body is read as a stream")]
+pub(super) struct Upload {
+    /// A tar archive: plain, gzip or zstd, told apart by its first bytes.
+    #[schema(value_type = String, format = Binary)]
+    tar: Vec<u8>,
+    /// JSON.
+    metadata: Option<ExecRequest>,
+}
+
+/// Runs a project and waits for its end.
+///
+/// 200 also when the program failed: `status`, `reason` and `exit_code` tell. A caller that goes away does not stop
+/// the execution; it can be read and killed by its id.
+#[utoipa::path(
+    post, path = "/api/v1/exec/sync", tag = "executions",
+    request_body(content((Upload = "multipart/form-data"), (ExecRequest = "application/json"))),
+    responses(
+        (status = 200, body = ExecResult),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn sync(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<State>,
+) -> Result<HttpResponse, ApiError> {
+    let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
+    wait(&state, submit(&state, wire, project)?).await
+}
+
+/// Runs a project; the answer comes at once, with the id to ask for the result.
+#[utoipa::path(
+    post, path = "/api/v1/exec/async", tag = "executions",
+    request_body(content((Upload = "multipart/form-data"), (ExecRequest = "application/json"))),
+    responses(
+        (status = 202, body = Accepted, headers(("Location" = String, description = "Where the result will be"))),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn asynchronous(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<State>,
+) -> Result<HttpResponse, ApiError> {
+    let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
+    let id = submit(&state, wire, project)?.to_string();
+    Ok(HttpResponse::Accepted()
+        .insert_header((header::LOCATION, format!("/api/v1/executions/{id}")))
+        .json(Accepted { execution_id: id }))
+}
+
+/// Runs a few lines of code, Python by default, and waits for the end.
+#[utoipa::path(
+    post, path = "/api/v1/eval", tag = "executions",
+    request_body = ExecRequest,
+    responses(
+        (status = 200, body = ExecResult),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn eval(
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<State>,
+) -> Result<HttpResponse, ApiError> {
+    let cap = state.app.config.request.eval_code_kb * KIB;
+    let (wire, project) = read(&request, payload, &state, &[Kind::Json], Some(cap)).await?;
+    wait(&state, submit(&state, wire, project)?).await
+}
+
+/// Reads the body. What can be refused without reading it is refused first.
+async fn read(
+    request: &HttpRequest,
+    payload: Payload,
+    state: &State,
+    kinds: &[Kind],
+    code_cap: Option<u64>,
+) -> Result<(ExecRequest, Project), ApiError> {
+    let kind = body::kind(request, kinds)?;
+    body::refuse_encoded(request)?;
+    let config = &state.app.config.request;
+    let json_cap = config.json_kb * KIB;
+    let cap = match kind {
+        Kind::Json => json_cap,
+        Kind::Multipart => state.app.config.archive_limits().bytes.saturating_add(json_cap + FRAMING),
+    };
+    body::refuse_long(request, cap)?;
+    state.refuse_unready().await?;
+    let _permit = permit(request, state)?;
+    let stream = Body::new(payload.into_inner(), config, cap, std::sync::Arc::clone(&state.app.metrics));
+    match kind {
+        Kind::Json => read_json(stream, state, code_cap).await,
+        Kind::Multipart => {
+            let caps = Caps {
+                spool: state.app.service.spool_dir(),
+                archive: state.app.config.archive_limits(),
+                metadata: usize::try_from(json_cap).unwrap_or(usize::MAX),
+            };
+            multipart::read(request.headers(), stream, &caps).await
+        }
+    }
+}
+
+/// Bounds what all bodies together hold in memory and on disk while they come.
+fn permit<'a>(request: &HttpRequest, state: &'a State) -> Result<Option<SemaphorePermit<'a>>, ApiError> {
+    if body::content_length(request).is_some_and(|length| length <= SMALL) {
+        return Ok(None);
+    }
+    state.uploads.try_acquire().map(Some).map_err(|_| {
+        let count = state.app.config.request.uploads;
+        ApiError::new(
+            Code::TooManyUploads,
+            format!("{count} uploads are being read already; try again later"),
+        )
+    })
+}
+
+async fn read_json(
+    stream: Body,
+    state: &State,
+    code_cap: Option<u64>,
+) -> Result<(ExecRequest, Project), ApiError> {
+    let bytes = stream.collect().await?;
+    let inline = Inline::new(parse(&bytes)?, &state.app.catalogue)?;
+    drop(bytes);
+    if let Some(cap) = code_cap.filter(|cap| inline.bytes() as u64 > *cap) {
+        let detail = format!(
+            "the code has {} bytes; eval takes at most {cap}: send a tar archive to /api/v1/exec/sync",
+            inline.bytes()
+        );
+        return Err(ApiError::new(Code::CodeTooLarge, detail));
+    }
+    inline.write(state.app.service.spool_dir(), state.app.config.archive_limits()).await
+}
+
+fn submit(state: &State, wire: ExecRequest, project: Project) -> Result<ExecutionId, ApiError> {
+    let submission = wire.into_submission(project)?;
+    let app = &state.app;
+    let spec = intake::accept(&app.catalogue, &app.config.limit_policy(), &Tenant::local(), submission)?;
+    Ok(app.service.submit(spec)?)
+}
+
+async fn wait(state: &State, id: ExecutionId) -> Result<HttpResponse, ApiError> {
+    // Only a purge in between takes it away.
+    let execution =
+        state.app.service.wait(&Tenant::local(), id, None).await.ok_or_else(ApiError::no_execution)?;
+    Ok(HttpResponse::Ok().json(ExecResult::from(&execution)))
+}

@@ -1,0 +1,100 @@
+//! One execution: what is known of it, and its end before its time.
+#![allow(unused_qualifications, reason = "utoipa's macro writes some")]
+
+use std::time::Duration;
+
+use actix_web::web::{Data, Query};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::execution::id::{BadExecutionId, ExecutionId, Tenant};
+use crate::http::State;
+use crate::http::error::{ApiError, Code, Problem};
+use crate::http::result::ExecResult;
+
+/// The longest wait that one request may ask for, in seconds.
+const MAX_WAIT: u64 = 3_600;
+
+/// Query of `GET /api/v1/executions/{id}`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct GetQuery {
+    /// Wait up to this many seconds for the end.
+    #[param(minimum = 0, maximum = 3600, example = 30)]
+    wait: Option<u64>,
+}
+
+/// Query of `DELETE /api/v1/executions/{id}`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeleteQuery {
+    /// Forget the record and the files, too.
+    #[serde(default)]
+    #[param(required = false)]
+    purge: bool,
+}
+
+/// What a DELETE left.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Killed {
+    /// `killed`, or how it had ended before.
+    #[schema(value_type = crate::http::result::Status)]
+    status: &'static str,
+}
+
+/// The result so far.
+///
+/// With `wait`, the answer comes when the execution has ended, or after that many seconds with what is known then.
+#[utoipa::path(
+    get, path = "/api/v1/executions/{id}", tag = "executions",
+    params(("id" = String, Path, description = "Execution id"), GetQuery),
+    responses(
+        (status = 200, body = ExecResult),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
+    let id = id(&request)?;
+    let wait = query::<GetQuery>(&request)?.wait.unwrap_or(0);
+    if wait > MAX_WAIT {
+        return Err(ApiError::new(Code::BadQuery, format!("wait is {wait}; it may be at most {MAX_WAIT}")));
+    }
+    let found = state.app.service.wait(&Tenant::local(), id, Some(Duration::from_secs(wait))).await;
+    let execution = found.ok_or_else(ApiError::no_execution)?;
+    Ok(HttpResponse::Ok().json(ExecResult::from(&execution)))
+}
+
+/// Kills it. One that has ended already stays as it is.
+#[utoipa::path(
+    delete, path = "/api/v1/executions/{id}", tag = "executions",
+    params(("id" = String, Path, description = "Execution id"), DeleteQuery),
+    responses(
+        (status = 200, body = Killed),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn kill(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
+    let id = id(&request)?;
+    let query = query::<DeleteQuery>(&request)?;
+    let (service, tenant) = (&state.app.service, Tenant::local());
+    let status =
+        if query.purge { service.purge(&tenant, id).await } else { service.cancel(&tenant, id).await };
+    let status = status.ok_or_else(ApiError::no_execution)?.as_str();
+    Ok(HttpResponse::Ok().json(Killed { status }))
+}
+
+/// The id in the path, by its grammar.
+pub(super) fn id(request: &HttpRequest) -> Result<ExecutionId, ApiError> {
+    let text = request.match_info().query("id");
+    text.parse().map_err(|error: BadExecutionId| ApiError::new(Code::BadId, format!("{error}")))
+}
+
+/// The query, in which every parameter must be known.
+pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, ApiError> {
+    let read = Query::<T>::from_query(request.query_string());
+    read.map(Query::into_inner).map_err(|error| ApiError::new(Code::BadQuery, error.to_string()))
+}

@@ -1,0 +1,114 @@
+//! Whether the server lives, whether it can take work, and its counters.
+
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Data};
+use serde::Serialize;
+use tokio::sync::Mutex;
+use utoipa::ToSchema;
+
+use crate::http::State;
+use crate::http::error::{ApiError, Code, Problem};
+use crate::sandbox::Sandbox;
+
+/// How long an answer about the sandbox is believed: one question a second, however many requests there are.
+const FRESH: Duration = Duration::from_secs(1);
+/// A sandbox that takes longer to answer is not ready.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// The server lives.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Health {
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// Of the server.
+    version: &'static str,
+    /// Executions that wait.
+    queued: usize,
+    /// Executions that run.
+    running: usize,
+}
+
+impl Health {
+    fn new(state: &State) -> Self {
+        let load = state.app.service.load();
+        Self { status: "ok", version: env!("CARGO_PKG_VERSION"), queued: load.queued, running: load.running }
+    }
+}
+
+/// The last answer of the sandbox.
+#[derive(Debug, Default)]
+pub(super) struct Readiness {
+    last: Mutex<Option<(Instant, bool)>>,
+}
+
+impl Readiness {
+    /// Refuses while the sandbox can start nothing. Concurrent callers share one question.
+    pub(super) async fn check(&self, sandbox: &dyn Sandbox) -> Result<(), ApiError> {
+        let mut last = self.last.lock().await;
+        let known = last.filter(|(asked, _)| asked.elapsed() < FRESH).map(|(_, ready)| ready);
+        let ready = match known {
+            Some(ready) => ready,
+            None => ask(sandbox).await,
+        };
+        if known.is_none() {
+            *last = Some((Instant::now(), ready));
+        }
+        if ready {
+            return Ok(());
+        }
+        Err(ApiError::new(Code::NotReady, "the container engine does not answer; try again later"))
+    }
+}
+
+/// The sandbox's own words are for the operator: they name sockets and paths.
+async fn ask(sandbox: &dyn Sandbox) -> bool {
+    match tokio::time::timeout(DEADLINE, sandbox.ready()).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the sandbox is not ready");
+            false
+        }
+        Err(_) => {
+            tracing::warn!("the sandbox does not answer");
+            false
+        }
+    }
+}
+
+/// The server lives.
+#[utoipa::path(get, path = "/health", tag = "server", responses((status = 200, body = Health)))]
+pub(super) async fn health(state: Data<State>) -> HttpResponse {
+    HttpResponse::Ok().json(Health::new(&state))
+}
+
+/// The server takes work: the engine answers, the data folder can be written, and it is not shutting down.
+#[utoipa::path(
+    get, path = "/readyz", tag = "server",
+    responses(
+        (status = 200, body = Health),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn ready(state: Data<State>) -> Result<HttpResponse, ApiError> {
+    state.refuse_unready().await?;
+    let spool = state.app.service.spool_dir();
+    let written = web::block(move || tempfile::tempfile_in(spool)).await;
+    written.map_err(|error| ApiError::internal(&error))?.map_err(|error| ApiError::storage(&error))?;
+    Ok(HttpResponse::Ok().json(Health::new(&state)))
+}
+
+/// Counters and gauges, as OpenMetrics text.
+#[utoipa::path(
+    get, path = "/metrics", tag = "server",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text"))
+)]
+pub(super) async fn metrics(state: Data<State>) -> Result<HttpResponse, ApiError> {
+    let load = state.app.service.load();
+    let text = state.app.metrics.text(load.queued, load.running, load.kept);
+    let text = text.map_err(|error| ApiError::internal(&error))?;
+    Ok(HttpResponse::Ok()
+        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .body(text))
+}

@@ -1,0 +1,308 @@
+//! What a caller gets: an execution with all that is known of it. Null and empty fields are left out.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::execution::state::{Execution, Finished};
+use crate::sandbox;
+
+/// An execution and its result so far. `execution_id`, `status` and `exit_code` are always there.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ExecResult {
+    #[schema(example = "exe_550e8400-e29b-41d4-a716-446655440000")]
+    execution_id: String,
+    /// `failed` and `killed` say that a limit, somebody or we ended it; a program that exits non-zero is
+    /// `completed`.
+    #[schema(value_type = Status)]
+    status: &'static str,
+    /// The runtime's name.
+    #[schema(value_type = String)]
+    language: String,
+    /// The runtime's version.
+    version: String,
+    /// Standard output up to the cap; bytes that are no UTF-8 are replaced.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    stdout: String,
+    /// Standard error up to the cap; bytes that are no UTF-8 are replaced.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    stderr: String,
+    /// The exact bytes of `stdout`, when it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdout_base64: Option<String>,
+    /// The exact bytes of `stderr`, when it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr_base64: Option<String>,
+    /// 128 + n after signal n; null until a program has ended.
+    #[schema(required = true)]
+    exit_code: Option<i32>,
+    /// Why it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Reason>)]
+    reason: Option<&'static str>,
+    /// A sentence that names the limit, the peak and the field that raises it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// `repr` of the last expression, when it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<String>,
+    /// The compile phase, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compile: Option<Compile>,
+    /// Files that came back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    artifacts: Vec<ArtifactItem>,
+    /// What was cut at a cap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<Truncated>,
+    /// What the program used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    /// Where the time went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<Timings>,
+    /// Sentences for the caller.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    notices: Vec<String>,
+    /// The caller's own words.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    labels: BTreeMap<String, String>,
+    /// Which try this is; more than 1 after a failure of ours.
+    attempt: u32,
+    /// When it was accepted: UTC, three fractional digits.
+    #[schema(example = "2026-01-15T10:30:00.000Z")]
+    created_at: String,
+    /// When a worker took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<String>,
+    /// When it became terminal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<String>,
+    /// From acceptance to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<u64>,
+}
+
+/// Where an execution is on its way.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "only its schema is used: the words come from the execution layer")]
+pub(super) enum Status {
+    Pending,
+    Running,
+    Completed,
+    Failed,
+    Killed,
+}
+
+/// Why an execution ended.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "only its schema is used: the words come from the sandbox layer")]
+pub(super) enum Reason {
+    Exited,
+    Signaled,
+    CompileFailed,
+    InstallFailed,
+    TimedOut,
+    OutOfMemory,
+    OutputLimit,
+    DiskLimit,
+    Killed,
+    Internal,
+}
+
+/// The compile phase.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Compile {
+    stdout: String,
+    stderr: String,
+    exit_code: i32,
+    duration_ms: u64,
+}
+
+/// A file that the program left.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ArtifactItem {
+    /// Relative to the workspace.
+    #[schema(example = "plot.png")]
+    path: String,
+    /// In bytes.
+    size: u64,
+    /// Of the content, hexadecimal.
+    sha256: String,
+    /// Guessed from the name.
+    #[schema(example = "image/png")]
+    mime: String,
+}
+
+/// What was cut at a cap.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Truncated {
+    stdout: bool,
+    stderr: bool,
+    artifacts: bool,
+}
+
+/// What the program used.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Usage {
+    wall_ms: u64,
+    cpu_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_peak_bytes: Option<u64>,
+}
+
+/// Where the time went. The phases do not overlap.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Timings {
+    queue_ms: u64,
+    install_ms: u64,
+    sandbox_ms: u64,
+    compile_ms: u64,
+    run_ms: u64,
+    collect_ms: u64,
+}
+
+impl From<&Execution> for ExecResult {
+    fn from(execution: &Execution) -> Self {
+        let finished = execution.finished.as_deref();
+        let outcome = finished.map(|finished| &finished.outcome);
+        let (stdout, stdout_base64) = text(&execution.output.stdout);
+        let (stderr, stderr_base64) = text(&execution.output.stderr);
+        Self {
+            execution_id: execution.id.to_string(),
+            status: execution.status.as_str(),
+            language: execution.language.to_string(),
+            version: execution.version.to_string(),
+            stdout,
+            stderr,
+            stdout_base64,
+            stderr_base64,
+            exit_code: outcome.and_then(|outcome| outcome.exit_code),
+            reason: outcome.map(|outcome| outcome.reason.as_str()),
+            error: outcome.and_then(|outcome| outcome.error.clone()),
+            result: finished.and_then(|finished| finished.result.clone()),
+            compile: finished.and_then(|finished| compile(execution, finished)),
+            artifacts: finished.map(artifacts).unwrap_or_default(),
+            truncated: finished.map(|finished| Truncated::from(finished.truncated)),
+            usage: finished.map(|finished| Usage::from(finished.usage)),
+            timings: finished.map(timings),
+            notices: finished.map(|finished| finished.notices.clone()).unwrap_or_default(),
+            labels: execution.labels.as_ref().clone(),
+            attempt: execution.attempt,
+            created_at: time(execution.created_at),
+            started_at: execution.started_at.map(time),
+            finished_at: execution.finished_at.map(time),
+            duration_ms: finished.map(|finished| millis(finished.duration_us)),
+        }
+    }
+}
+
+/// The artifacts of a finished execution.
+pub(super) fn artifacts(finished: &Finished) -> Vec<ArtifactItem> {
+    let item = |artifact: &sandbox::Artifact| ArtifactItem {
+        path: artifact.path.clone(),
+        size: artifact.size,
+        sha256: artifact.sha256.clone(),
+        mime: mime_guess::from_path(&artifact.path).first_or_octet_stream().to_string(),
+    };
+    finished.artifacts.iter().map(item).collect()
+}
+
+fn compile(execution: &Execution, finished: &Finished) -> Option<Compile> {
+    finished.compile.map(|report| Compile {
+        stdout: text(&execution.output.compile_stdout).0,
+        stderr: text(&execution.output.compile_stderr).0,
+        exit_code: report.exit_code,
+        duration_ms: millis(report.duration_us),
+    })
+}
+
+fn timings(finished: &Finished) -> Timings {
+    Timings {
+        queue_ms: millis(finished.queue_us),
+        install_ms: 0,
+        sandbox_ms: millis(finished.timings.sandbox_us),
+        compile_ms: millis(finished.timings.compile_us),
+        run_ms: millis(finished.timings.run_us),
+        collect_ms: millis(finished.timings.collect_us),
+    }
+}
+
+impl From<sandbox::Truncated> for Truncated {
+    fn from(cut: sandbox::Truncated) -> Self {
+        Self { stdout: cut.stdout, stderr: cut.stderr, artifacts: cut.artifacts }
+    }
+}
+
+impl From<sandbox::Usage> for Usage {
+    fn from(usage: sandbox::Usage) -> Self {
+        Self {
+            wall_ms: millis(usage.wall_us),
+            cpu_ms: millis(usage.cpu_us),
+            memory_peak_bytes: usage.memory_peak_bytes,
+        }
+    }
+}
+
+/// The text, and the exact bytes in base64 when the text is not exact.
+fn text(bytes: &[u8]) -> (String, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (String::from_utf8_lossy(bytes).into_owned(), Some(BASE64_STANDARD.encode(bytes))),
+    }
+}
+
+/// Exactly three fractional digits: older readers of ISO 8601 take three or six and nothing else.
+fn time(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+/// To the nearest millisecond.
+fn millis(micros: u64) -> u64 {
+    micros.saturating_add(500) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_z_and_three_digits() {
+        assert_eq!(time(Timestamp::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
+        let later = Timestamp::from_microsecond(1_768_472_999_999_999).unwrap();
+        assert_eq!(time(later).len(), "2026-01-15T10:29:59.999Z".len());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_come_twice() {
+        assert_eq!(text(b"plain"), ("plain".into(), None));
+        assert_eq!(text(b"\xff\x00a"), ("\u{fffd}\0a".into(), Some("/wBh".into())));
+    }
+
+    #[test]
+    fn the_documented_words_are_those_of_the_execution_layer() {
+        use utoipa::PartialSchema as _;
+        let words = |schema: utoipa::openapi::RefOr<utoipa::openapi::Schema>| {
+            serde_json::to_value(schema).unwrap()["enum"].clone()
+        };
+        assert_eq!(
+            words(Status::schema()),
+            serde_json::json!(["pending", "running", "completed", "failed", "killed"])
+        );
+        for word in words(Reason::schema()).as_array().unwrap() {
+            let reason: sandbox::Reason = serde_json::from_value(word.clone()).unwrap();
+            assert_eq!(reason.as_str(), word.as_str().unwrap());
+        }
+    }
+}

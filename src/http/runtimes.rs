@@ -1,0 +1,137 @@
+//! The languages on offer, and what an execution may use.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use futures::future::join_all;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::config::Config;
+use crate::http::State;
+use crate::limits::{KIB, Limits, MIB};
+use crate::runtime::Runtime;
+
+/// An Engine that takes longer to tell whether an image exists is taken for a no.
+const IMAGE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What this server runs, and with which limits.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RuntimeList {
+    runtimes: Vec<RuntimeItem>,
+    limits: LimitTable,
+}
+
+/// A language at a version.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RuntimeItem {
+    #[schema(example = "python")]
+    name: String,
+    #[schema(example = "3.13")]
+    version: String,
+    aliases: Vec<String>,
+    /// Without the dot.
+    extensions: Vec<String>,
+    /// Its image exists; otherwise the first execution waits for it to be built.
+    ready: bool,
+    /// Notable packages in the image.
+    packages: Vec<String>,
+}
+
+/// Defaults and ceilings in the units of the `config` fields, and the caps on a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LimitTable {
+    default: ExecLimits,
+    ceiling: ExecLimits,
+    request: RequestLimits,
+}
+
+/// Limits of one execution.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ExecLimits {
+    timeout_seconds: f64,
+    compile_timeout_seconds: f64,
+    memory_mb: u64,
+    disk_mb: u64,
+    disk_inodes: u64,
+    cpus: f64,
+    pids: u64,
+    output_kb: u64,
+    artifact_mb: u64,
+    artifact_count: u64,
+}
+
+/// Caps on what one request carries.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RequestLimits {
+    /// Unpacked.
+    archive_mb: u64,
+    archive_entries: u64,
+    archive_depth: usize,
+    json_kb: u64,
+    eval_code_kb: u64,
+    /// Executions that may wait.
+    queue_length: usize,
+}
+
+/// The languages on offer, and what an execution may use.
+#[utoipa::path(get, path = "/api/v1/runtimes", tag = "server", responses((status = 200, body = RuntimeList)))]
+pub(super) async fn list(state: Data<State>) -> HttpResponse {
+    let runtimes = join_all(state.app.catalogue.runtimes().iter().map(|runtime| item(runtime, &state))).await;
+    HttpResponse::Ok().json(RuntimeList { runtimes, limits: LimitTable::new(&state.app.config) })
+}
+
+async fn item(runtime: &Runtime, state: &State) -> RuntimeItem {
+    let ready = tokio::time::timeout(IMAGE_DEADLINE, state.app.service.sandbox().image_ready(runtime));
+    RuntimeItem {
+        name: runtime.name.clone(),
+        version: runtime.version.clone(),
+        aliases: runtime.aliases.clone(),
+        extensions: runtime.extensions.clone(),
+        ready: ready.await.unwrap_or(false),
+        packages: runtime.packages.clone(),
+    }
+}
+
+impl LimitTable {
+    fn new(config: &Config) -> Self {
+        let policy = config.limit_policy();
+        let request = &config.request;
+        Self {
+            default: ExecLimits::from(policy.default),
+            ceiling: ExecLimits::from(policy.ceiling),
+            request: RequestLimits {
+                archive_mb: request.archive_mb,
+                archive_entries: request.archive_entries,
+                archive_depth: request.archive_depth,
+                json_kb: request.json_kb,
+                eval_code_kb: request.eval_code_kb,
+                queue_length: config.queue_length,
+            },
+        }
+    }
+}
+
+impl From<Limits> for ExecLimits {
+    fn from(limits: Limits) -> Self {
+        Self {
+            timeout_seconds: thousandths(limits.timeout_ms),
+            compile_timeout_seconds: thousandths(limits.compile_timeout_ms),
+            memory_mb: limits.memory_bytes / MIB,
+            disk_mb: limits.disk_bytes / MIB,
+            disk_inodes: limits.disk_inodes,
+            cpus: thousandths(limits.cpu_millis),
+            pids: limits.pids,
+            output_kb: limits.output_bytes / KIB,
+            artifact_mb: limits.artifact_bytes / MIB,
+            artifact_count: limits.artifact_count,
+        }
+    }
+}
+
+/// Exact for every number below 2^53; limits are far below.
+#[allow(clippy::cast_precision_loss)]
+fn thousandths(value: u64) -> f64 {
+    value as f64 / 1000.0
+}

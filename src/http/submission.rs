@@ -1,0 +1,221 @@
+//! From what a caller sent to what the execution layer checks: defaults, what is not supported yet, inline files.
+
+use actix_web::web;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::archive::{ArchiveLimits, Project, ProjectWriter};
+use crate::execution::intake::Submission;
+use crate::execution::spec::Stdin;
+use crate::http::error::{ApiError, Code};
+use crate::http::request::{Encoding, ExecRequest, InlineFile};
+use crate::limits::RequestedLimits;
+use crate::runtime::Catalogue;
+
+/// A JSON body with its files, from which a project can be written.
+pub(super) struct Inline {
+    pub(super) request: ExecRequest,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Inline {
+    /// Takes the inline files out of a JSON body.
+    pub(super) fn new(mut request: ExecRequest, catalogue: &Catalogue) -> Result<Self, ApiError> {
+        refuse_unsupported(&request)?;
+        request.drop_empty();
+        let files = match (request.files.take(), request.code.take()) {
+            (Some(files), _) if !files.is_empty() => {
+                default_to_first(&mut request, &files);
+                files.into_iter().enumerate().map(decode).collect::<Result<_, _>>()?
+            }
+            (_, Some(code)) => vec![(name_code(&mut request, catalogue), code.into_bytes())],
+            _ => return Err(ApiError::new(Code::MissingCode, "give the program as `code` or `files`")),
+        };
+        Ok(Self { request, files })
+    }
+
+    /// Sum of the files' sizes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.files.iter().map(|(_, content)| content.len()).sum()
+    }
+
+    /// Spools the files; on a thread of its own, for it writes to disk.
+    pub(super) async fn write(
+        self,
+        spool: std::path::PathBuf,
+        limits: ArchiveLimits,
+    ) -> Result<(ExecRequest, Project), ApiError> {
+        let Self { request, files } = self;
+        let written = web::block(move || {
+            let mut writer = ProjectWriter::new(&spool, limits)?;
+            for (name, content) in &files {
+                writer.file(name, content.len() as u64, false)?;
+                writer.data(content)?;
+            }
+            writer.finish()
+        });
+        let project = written.await.map_err(|error| ApiError::internal(&error))??;
+        Ok((request, project))
+    }
+}
+
+/// python-executor runs the first file when there is no `main.py`; other languages have their own way to find it.
+fn default_to_first(request: &mut ExecRequest, files: &[InlineFile]) {
+    let python = |file: &InlineFile| file.name.to_ascii_lowercase().ends_with(".py");
+    let undecided = request.entrypoint.is_none() && request.language.is_none();
+    if undecided
+        && files.iter().all(|file| file.name != "main.py" && file.name != "__main__.py")
+        && let Some(first) = files.first().filter(|first| python(first))
+    {
+        request.entrypoint = Some(first.name.clone());
+    }
+}
+
+/// The file that `code` becomes: the entrypoint, else what the language usually starts with. Python is the default.
+fn name_code(request: &mut ExecRequest, catalogue: &Catalogue) -> String {
+    if let Some(name) = &request.entrypoint {
+        return name.clone();
+    }
+    if request.language.is_none() && request.python_version.is_none() {
+        request.language = Some("python".into());
+    }
+    let language = request.language.as_deref().unwrap_or("python");
+    let name = language.split('@').next().unwrap_or_default();
+    let runtime = catalogue.runtimes().iter().find(|runtime| {
+        runtime.name.eq_ignore_ascii_case(name)
+            || runtime.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    });
+    let usual = runtime.and_then(|runtime| runtime.entrypoints.first());
+    usual.cloned().unwrap_or_else(|| "main".into())
+}
+
+fn decode((index, file): (usize, InlineFile)) -> Result<(String, Vec<u8>), ApiError> {
+    let content = match file.encoding {
+        Encoding::Utf8 => file.content.into_bytes(),
+        Encoding::Base64 => BASE64_STANDARD.decode(&file.content).map_err(|error| {
+            ApiError::new(Code::InvalidValue, format!("files[{index}].content is not base64: {error}"))
+        })?,
+    };
+    Ok((file.name, content))
+}
+
+impl ExecRequest {
+    /// Clients of python-executor send empty strings for what they leave out.
+    fn drop_empty(&mut self) {
+        for field in [&mut self.entrypoint, &mut self.language, &mut self.python_version] {
+            field.take_if(|text| text.is_empty());
+        }
+    }
+
+    /// What the execution layer checks.
+    pub(super) fn into_submission(mut self, project: Project) -> Result<Submission, ApiError> {
+        refuse_unsupported(&self)?;
+        if self.code.is_some() || self.files.is_some() {
+            let detail = "`code` and `files` belong to a JSON body; this one has a `tar` part";
+            return Err(ApiError::new(Code::InvalidValue, detail));
+        }
+        self.drop_empty();
+        let language = language(self.language, self.python_version)?;
+        let config = self.config.unwrap_or_default();
+        let mut notices = Vec::new();
+        if config.network_disabled == Some(false) {
+            notices.push("the network stays off: this server runs every program without one".to_owned());
+        }
+        Ok(Submission {
+            project,
+            language,
+            entrypoint: self.entrypoint,
+            args: self.script_args.unwrap_or_default(),
+            env: self.env_vars.unwrap_or_default().0,
+            stdin: Stdin::Bytes(self.stdin.unwrap_or_default().into_bytes().into()),
+            limits: RequestedLimits::from(&config),
+            eval_last_expr: self.eval_last_expr.unwrap_or(false),
+            artifacts: self.artifacts,
+            labels: self.labels.unwrap_or_default(),
+            notices,
+        })
+    }
+}
+
+/// `python_version` is another way to say `language: python@...`.
+fn language(language: Option<String>, python: Option<String>) -> Result<Option<String>, ApiError> {
+    let Some(version) = python else { return Ok(language) };
+    match language.as_deref() {
+        None | Some("python" | "python3" | "py") => Ok(Some(format!("python@{version}"))),
+        Some(_) => Err(ApiError::new(
+            Code::InvalidValue,
+            "give either `language` or `python_version`; this request has both, and they may differ",
+        )),
+    }
+}
+
+/// Fields of the contract that this server does not have yet. Empty ones ask for nothing.
+fn refuse_unsupported(request: &ExecRequest) -> Result<(), ApiError> {
+    if request.docker_image.as_ref().is_some_and(|image| !image.is_empty()) {
+        let detail =
+            "docker_image: this server allows no images of your own; leave it out and give `language`";
+        return Err(ApiError::new(Code::ImageNotAllowed, detail));
+    }
+    let text = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.trim().is_empty());
+    let asked = [
+        ("requirements_txt", text(&request.requirements_txt)),
+        ("dependencies", request.dependencies.as_ref().is_some_and(|value| !is_empty(value))),
+        ("install", request.install == Some(true)),
+        ("pre_commands", request.pre_commands.as_ref().is_some_and(|list| !list.is_empty())),
+        ("parameters", request.parameters.is_some()),
+        ("input_data", request.input_data.is_some()),
+        ("call", text(&request.call)),
+        ("script", text(&request.script)),
+    ];
+    match asked.into_iter().find(|(_, asked)| *asked) {
+        None => Ok(()),
+        Some((field, _)) => {
+            let detail = format!("{field}: this server does not support it yet; leave it out");
+            Err(ApiError::new(Code::NotSupported, detail))
+        }
+    }
+}
+
+fn is_empty(value: &serde_json::Value) -> bool {
+    value.as_object().is_some_and(serde_json::Map::is_empty)
+        || value.as_array().is_some_and(Vec::is_empty)
+        || value.as_str().is_some_and(str::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::parse;
+
+    #[test]
+    fn python_version_is_a_language() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(language(None, some("3.11")), Ok(some("python@3.11")));
+        assert_eq!(language(some("python"), some("3.11")), Ok(some("python@3.11")));
+        assert_eq!(language(some("node"), None), Ok(some("node")));
+        assert_eq!(language(some("node"), some("3.11")).unwrap_err().code, Code::InvalidValue);
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused_by_name_and_empty_fields_are_not() {
+        let empty = br#"{"requirements_txt": "", "dependencies": {}, "install": false, "pre_commands": [],
+            "docker_image": "", "call": "", "script": "", "parameters": null, "input_data": null}"#;
+        refuse_unsupported(&parse(empty).unwrap()).unwrap();
+        for (json, field) in [
+            (r#"{"requirements_txt": "numpy"}"#, "requirements_txt"),
+            (r#"{"dependencies": {"package.json": "{}"}}"#, "dependencies"),
+            (r#"{"install": true}"#, "install"),
+            (r#"{"pre_commands": ["apt-get update"]}"#, "pre_commands"),
+            (r#"{"parameters": {"x": 1}}"#, "parameters"),
+            (r#"{"input_data": 0}"#, "input_data"),
+            (r#"{"call": "main"}"#, "call"),
+            (r#"{"script": "ls"}"#, "script"),
+        ] {
+            let error = refuse_unsupported(&parse(json.as_bytes()).unwrap()).unwrap_err();
+            assert_eq!(error.code, Code::NotSupported, "{json}");
+            assert!(error.detail.starts_with(field), "{}", error.detail);
+        }
+        let image = parse(br#"{"docker_image": "python:3.11-slim"}"#).unwrap();
+        assert_eq!(refuse_unsupported(&image).unwrap_err().code, Code::ImageNotAllowed);
+    }
+}
