@@ -11,7 +11,7 @@ use crate::cli::failure::{Failure, OUR_FAILURE};
 use crate::cli::local::{self, Local};
 use crate::cli::pack::{self, Packed};
 use crate::cli::signals::Signals;
-use crate::cli::{artifacts, engine, images, output};
+use crate::cli::{artifacts, engine, output};
 use crate::config::{Config, LimitConfig};
 use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::intake::Submission;
@@ -140,16 +140,11 @@ fn packed(args: &Args, local: &Local) -> Result<Packed, Failure> {
     }
     let language = args.language.as_deref();
     let language = language.ok_or_else(|| Failure::usage("a program on standard input needs --language"))?;
-    let name = language.split('@').next().unwrap_or(language);
-    let runtime = images::named(local.catalogue(), name).ok_or_else(|| {
-        Failure::usage(format!(
-            "--language {language}: no runtime has this name; {}",
-            images::offer(local.catalogue())
-        ))
-    })?;
+    let runtime = local.catalogue().resolve(language).map_err(Failure::usage)?;
     let file = args.entrypoint.clone().or_else(|| runtime.entrypoints.first().cloned());
-    let file =
-        file.ok_or_else(|| Failure::usage(format!("{name} has no default file name; give --entrypoint")))?;
+    let file = file.ok_or_else(|| {
+        Failure::usage(format!("{} has no default file name; give --entrypoint", runtime.name))
+    })?;
     pack::program(&file, io::stdin().lock(), &spool, limits)
 }
 

@@ -40,7 +40,7 @@ pub(super) fn settings() -> clap::Command {
 
 pub(super) fn serve(args: Args) -> Result<ExitCode, Failure> {
     check_exposure(&args.config)?;
-    telemetry::init(args.log_json, &args.log);
+    telemetry::init(args.log_json, &args.log).map_err(Failure::usage)?;
     let runtime = super::tokio_runtime()?;
     runtime.block_on(serve_until_signal(args.config))?;
     // A blocking call that hangs must not hold the process.
@@ -70,10 +70,9 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let listener = bind(config.listen)?;
     let data = DataDir::open(&config.data_dir).map_err(Failure::ours)?;
     let catalogue = Arc::new(engine::catalogue(&config)?);
-    let sandbox = engine::connect(&config).await?;
+    let sandbox = engine::connect_server(&config).await?;
     let metrics = Arc::new(Metrics::default());
-    let finished = Arc::clone(&metrics);
-    let on_finish = Box::new(move |execution: &_| finished.on_finish(execution));
+    let on_finish = server::count_finished(&metrics);
     let service = Service::start(service_config(&config), Arc::new(sandbox), data, on_finish);
     announce(listener.local_addr().unwrap_or(config.listen));
     let app = App { service, catalogue, config: Arc::new(config), metrics };

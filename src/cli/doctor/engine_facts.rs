@@ -93,9 +93,11 @@ mod tests {
             cgroup_version: 2,
             seccomp: true,
             missing_limits: Vec::new(),
+            oci_runtimes: vec!["runc".into()],
             oci_runtime_version: "1.3.3".into(),
             kernel: "6.12.0".into(),
             storage_driver: "overlay2".into(),
+            root_dir: "/var/lib/docker".into(),
         }
     }
 
