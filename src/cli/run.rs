@@ -110,8 +110,13 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let spec = local.accept(submission(&args, packed))?;
     let runtime = super::tokio_runtime()?;
     let code = runtime.block_on(async {
-        let signals = Signals::listen().map_err(Failure::ours)?;
-        let service = local.start(engine::connect(&args.config).await?)?;
+        let mut signals = Signals::listen().map_err(Failure::ours)?;
+        let sandbox = tokio::select! {
+            sandbox = engine::connect(&args.config) => sandbox?,
+            // Nothing has been started yet.
+            code = signals.next() => return Ok(code),
+        };
+        let service = local.start(sandbox)?;
         let id = service.submit(spec).map_err(Failure::ours)?;
         let code = to_its_end(&service, id, signals, args.output.as_deref()).await;
         local::stop(&service).await;
