@@ -70,7 +70,11 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let listener = bind(config.listen)?;
     let data = DataDir::open(&config.data_dir).map_err(Failure::ours)?;
     let catalogue = Arc::new(engine::catalogue(&config)?);
-    let sandbox = engine::connect_server(&config).await?;
+    let sandbox = tokio::select! {
+        sandbox = engine::connect_server(&config) => sandbox?,
+        // Nothing has been accepted yet.
+        _ = signals.next() => return Ok(()),
+    };
     let metrics = Arc::new(Metrics::default());
     let on_finish = server::count_finished(&metrics);
     let service = Service::start(service_config(&config), Arc::new(sandbox), data, on_finish);
