@@ -42,7 +42,7 @@ test: setup check ## Everything that is checked: check, unit tests, HTTP tests, 
 check: ## Formatting, lints, docs, dependencies
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	@deploy/check-dependencies.sh
 
 fmt: ## Format the code

@@ -3,7 +3,8 @@
 #
 #   DOCKER_HOST              the Engine to use; only this one is tried when it is set
 #   EXECBOX_BASE_IMAGE       base of the runtime images (debian:trixie-slim)
-#   EXECBOX_DOCKERD_ARGS     more arguments for a dockerd that is started here
+#   EXECBOX_DOCKERD_ARGS     more arguments for a dockerd that is started here. Beside another dockerd never
+#                            --bridge=none: it removes the other one's docker0
 #   EXECBOX_DOCKERD_LOG      its log (/var/log/execbox-dockerd.log)
 #   EXECBOX_DOCKERD_SECONDS  how long it may take until it answers (90)
 set -euo pipefail

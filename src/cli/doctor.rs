@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::archive::ProjectWriter;
 use crate::cli::failure::Failure;
 use crate::cli::local::{self, Local};
-use crate::cli::{engine, images, output};
+use crate::cli::{engine, output};
 use crate::config::Config;
 use crate::execution::id::Tenant;
 use crate::execution::intake::Submission;
@@ -105,11 +105,9 @@ async fn base(sandbox: &DockerSandbox, catalogue: &Catalogue) -> Finding {
     Finding::warn("images", what, mend)
 }
 
-/// One program through the whole path, in the runtime with the smallest image.
+/// One program through the whole path, in the shell: it has the smallest image.
 async fn hello(config: Config, catalogue: Catalogue, sandbox: DockerSandbox) -> Result<Finding, Failure> {
-    let Some(shell) = images::named(&catalogue, "bash") else {
-        return Ok(Finding::fail("execution", "there is no runtime named bash", "take --images-dir away"));
-    };
+    let shell = catalogue.resolve("bash").map_err(Failure::usage)?;
     output::note("running a program; the first time its image is built");
     let local = Local::new(config, catalogue)?;
     let mut project = ProjectWriter::new(&local.spool(), local.archive_limits()).map_err(Failure::ours)?;

@@ -25,7 +25,7 @@ enum Command {
     /// Build images now instead of on first use. One that is there already is left as it is.
     Build {
         /// Runtimes, by name or alias.
-        #[arg(value_name = "NAME", required_unless_present = "all")]
+        #[arg(value_name = "NAME")]
         names: Vec<String>,
         /// All of them.
         #[arg(long, conflicts_with = "names")]
@@ -70,22 +70,14 @@ async fn build(config: &Config, names: &[String], all: bool) -> Result<(), Failu
 }
 
 fn choose(catalogue: &Catalogue, names: &[String]) -> Result<Vec<Arc<Runtime>>, Failure> {
-    let find = |name: &String| {
-        named(catalogue, name)
-            .ok_or_else(|| Failure::usage(format!("{name}: no runtime has this name; {}", offer(catalogue))))
-    };
-    names.iter().map(find).collect()
-}
-
-/// The runtime of this name or alias.
-pub(super) fn named(catalogue: &Catalogue, name: &str) -> Option<Arc<Runtime>> {
-    let is =
-        |runtime: &&Arc<Runtime>| runtime.name == name || runtime.aliases.iter().any(|alias| alias == name);
-    catalogue.runtimes().iter().find(is).cloned()
+    if names.is_empty() {
+        return Err(Failure::usage(format!("name runtimes, or say --all; {}", offer(catalogue))));
+    }
+    names.iter().map(|name| catalogue.resolve(name).map_err(Failure::usage)).collect()
 }
 
 /// A half sentence that names them all.
-pub(super) fn offer(catalogue: &Catalogue) -> String {
+fn offer(catalogue: &Catalogue) -> String {
     let names: Vec<_> = catalogue.runtimes().iter().map(|runtime| runtime.name.as_str()).collect();
     format!("there are: {}", names.join(", "))
 }

@@ -173,10 +173,6 @@ mod tests {
             ("execbox serve --listne x", "unexpected argument '--listne' found; see --help"),
             ("execbox run", "the following required arguments were not provided: <FILE|DIR|->; see --help"),
             (
-                "execbox images build",
-                "the following required arguments were not provided: <NAME|--all>; see --help",
-            ),
-            (
                 "execbox serve --workers x",
                 "invalid value 'x' for '--workers <N>': invalid digit found in string; see --help",
             ),

@@ -101,3 +101,70 @@ fn relative(root: &Path, path: &Path) -> Result<String, Failure> {
 fn about(path: &Path, what: impl std::fmt::Display) -> Failure {
     Failure::usage(format!("{}: {what}", PathBuf::from(path).display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::EntryKind;
+    use std::{fs, io};
+
+    fn limits() -> ArchiveLimits {
+        crate::config::Config::default().archive_limits()
+    }
+
+    fn write(folder: &Path, name: &str, text: &str) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn a_folder_goes_with_its_hidden_files_and_without_what_is_ignored() {
+        let (folder, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = folder.path();
+        for (name, text) in [
+            ("main.sh", "echo"),
+            ("lib/a.txt", "a"),
+            (".hidden", "h"),
+            (".gitignore", "*.log\n/target/\n"),
+            ("x.log", "ignored"),
+            ("lib/y.log", "ignored"),
+            ("target/z", "ignored"),
+            (".git/config", "never"),
+        ] {
+            write(root, name, text);
+        }
+        fs::set_permissions(root.join("main.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", root.join("link")).unwrap();
+        let packed = path(root, spool.path(), limits()).unwrap();
+        let names: Vec<_> = packed.project.entries().iter().map(|entry| entry.path.as_str()).collect();
+        assert_eq!(names, [".gitignore", ".hidden", "lib", "lib/a.txt", "main.sh"]);
+        assert_eq!(packed.project.entries()[4].kind, EntryKind::File { size: 4, executable: true });
+        assert_eq!(packed.entrypoint, None);
+    }
+
+    #[test]
+    fn a_file_goes_by_its_name_and_is_the_entrypoint() {
+        let (folder, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write(folder.path(), "deep/main.py", "print(1)");
+        let packed = path(&folder.path().join("deep/main.py"), spool.path(), limits()).unwrap();
+        assert_eq!(packed.entrypoint.as_deref(), Some("main.py"));
+        assert_eq!((packed.project.entries().len(), packed.project.bytes()), (1, 8));
+    }
+
+    #[test]
+    fn a_program_on_standard_input_is_held_under_the_cap() {
+        let spool = tempfile::tempdir().unwrap();
+        let small = ArchiveLimits { bytes: 10, ..limits() };
+        assert!(program("main.py", &b"0123456789"[..], spool.path(), small).is_ok());
+        assert!(program("main.py", io::repeat(b'x'), spool.path(), small).is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let spool = tempfile::tempdir().unwrap();
+        let failure = path(Path::new("/no/such/file.py"), spool.path(), limits()).unwrap_err();
+        assert!(failure.message.starts_with("/no/such/file.py: "), "{}", failure.message);
+        assert_eq!(path(Path::new("/dev/null"), spool.path(), limits()).unwrap_err().code, 2);
+    }
+}

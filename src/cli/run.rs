@@ -11,7 +11,7 @@ use crate::cli::failure::{Failure, OUR_FAILURE};
 use crate::cli::local::{self, Local};
 use crate::cli::pack::{self, Packed};
 use crate::cli::signals::Signals;
-use crate::cli::{artifacts, engine, images, output};
+use crate::cli::{artifacts, engine, output};
 use crate::config::{Config, LimitConfig};
 use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::intake::Submission;
@@ -95,7 +95,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 pub(super) fn adapt(command: clap::Command) -> clap::Command {
     command
         .mut_arg("timeout_seconds", |arg| arg.visible_alias("timeout"))
-        .mut_arg("output_kb", |arg| arg.default_value("65536").env(None::<&str>))
+        .mut_arg("output_kb", |arg| arg.default_value("65536"))
         .mut_args(|arg| match arg.get_help_heading() {
             Some(heading) if heading.starts_with("Limits") => arg.help_heading("Limits"),
             _ => arg,
@@ -110,8 +110,13 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let spec = local.accept(submission(&args, packed))?;
     let runtime = super::tokio_runtime()?;
     let code = runtime.block_on(async {
-        let signals = Signals::listen().map_err(Failure::ours)?;
-        let service = local.start(engine::connect(&args.config, None).await?)?;
+        let mut signals = Signals::listen().map_err(Failure::ours)?;
+        let sandbox = tokio::select! {
+            sandbox = engine::connect(&args.config, None) => sandbox?,
+            // Nothing has been started yet.
+            code = signals.next() => return Ok(code),
+        };
+        let service = local.start(sandbox)?;
         let id = service.submit(spec).map_err(Failure::ours)?;
         let code = to_its_end(&service, id, signals, args.output.as_deref()).await;
         local::stop(&service).await;
@@ -140,16 +145,11 @@ fn packed(args: &Args, local: &Local) -> Result<Packed, Failure> {
     }
     let language = args.language.as_deref();
     let language = language.ok_or_else(|| Failure::usage("a program on standard input needs --language"))?;
-    let name = language.split('@').next().unwrap_or(language);
-    let runtime = images::named(local.catalogue(), name).ok_or_else(|| {
-        Failure::usage(format!(
-            "--language {language}: no runtime has this name; {}",
-            images::offer(local.catalogue())
-        ))
-    })?;
+    let runtime = local.catalogue().resolve(language).map_err(Failure::usage)?;
     let file = args.entrypoint.clone().or_else(|| runtime.entrypoints.first().cloned());
-    let file =
-        file.ok_or_else(|| Failure::usage(format!("{name} has no default file name; give --entrypoint")))?;
+    let file = file.ok_or_else(|| {
+        Failure::usage(format!("{} has no default file name; give --entrypoint", runtime.name))
+    })?;
     pack::program(&file, io::stdin().lock(), &spool, limits)
 }
 
@@ -271,10 +271,10 @@ fn conclude(execution: &Execution, folder: Option<&Path>) -> Result<u8, Failure>
     if finished.truncated.artifacts && folder.is_some() {
         output::complaint("some files were left out; --artifact-mb and --artifact-count let more through");
     }
-    Ok(exit_code(finished))
+    Ok(exit_code_of(finished))
 }
 
-fn exit_code(finished: &Finished) -> u8 {
+fn exit_code_of(finished: &Finished) -> u8 {
     let compiler = finished.compile.map_or(1, |compile| compile.exit_code);
     let code = match finished.outcome.reason {
         Reason::Exited | Reason::Signaled => finished.outcome.exit_code.unwrap_or_default(),
@@ -293,4 +293,58 @@ fn exit_code(finished: &Finished) -> u8 {
         Reason::Internal => OUR_FAILURE.into(),
     };
     u8::try_from(code).unwrap_or(OUR_FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::{CompileReport, Outcome, Timings, Truncated, Usage};
+
+    fn ended(reason: Reason, exit_code: Option<i32>, compiler: Option<i32>) -> u8 {
+        exit_code_of(&Finished {
+            outcome: Outcome { reason, exit_code, error: None },
+            compile: compiler.map(|exit_code| CompileReport { exit_code, duration_us: 0 }),
+            artifacts: Vec::new(),
+            truncated: Truncated::default(),
+            usage: Usage::default(),
+            queue_us: 0,
+            duration_us: 0,
+            timings: Timings::default(),
+            result: None,
+            notices: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn the_exit_code_is_the_programs_own_or_says_why_there_is_none() {
+        assert_eq!(ended(Reason::Exited, Some(7), Some(0)), 7);
+        assert_eq!(ended(Reason::Signaled, Some(139), None), 139);
+        assert_eq!(ended(Reason::CompileFailed, None, Some(3)), 3);
+        assert_eq!(ended(Reason::CompileFailed, None, None), 1);
+        assert_eq!(ended(Reason::TimedOut, Some(137), None), 124);
+        assert_eq!(ended(Reason::OutOfMemory, None, None), 137);
+        assert_eq!(ended(Reason::OutputLimit, Some(137), None), 153);
+        assert_eq!(ended(Reason::DiskLimit, Some(0), None), 1, "it failed, whatever it says");
+        assert_eq!(ended(Reason::Internal, None, None), 125);
+    }
+
+    #[test]
+    fn whatever_limit_is_asked_for_is_under_the_ceiling() {
+        let mut config = Config::default();
+        config.limits.timeout_seconds = 1_000_000;
+        config.limits.cpus = 64.0;
+        lift_ceilings(&mut config.limits);
+        let limits = config.limit_policy().resolve(&requested(&config.limits)).unwrap();
+        assert_eq!((limits.timeout_ms, limits.cpu_millis), (1_000_000_000, 64_000));
+        config.limits.memory_mb = 0;
+        let error = config.limit_policy().resolve(&requested(&config.limits)).unwrap_err();
+        assert!(error.to_string().contains("memory_mb"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_needs_a_name_and_may_have_any_value() {
+        assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
+        assert_eq!(variable("A="), Ok(("A".into(), String::new())));
+        assert!(variable("A").is_err() && variable("=x").is_err());
+    }
 }

@@ -11,7 +11,6 @@ use crate::cli::signals::Signals;
 use crate::cli::{engine, output};
 use crate::config::Config;
 use crate::execution::service::{Service, ServiceConfig};
-use crate::execution::state::Execution;
 use crate::server::{self, App};
 use crate::store::DataDir;
 use crate::telemetry::{self, Metrics};
@@ -71,13 +70,13 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let listener = bind(config.listen)?;
     let data = DataDir::open(&config.data_dir).map_err(Failure::ours)?;
     let catalogue = Arc::new(engine::catalogue(&config)?);
-    let sandbox = engine::connect(&config, Some(data.instance())).await?;
+    let sandbox = tokio::select! {
+        sandbox = engine::connect(&config, Some(data.instance())) => sandbox?,
+        // Nothing has been accepted yet.
+        _ = signals.next() => return Ok(()),
+    };
     let metrics = Arc::new(Metrics::default());
-    let finished = Arc::clone(&metrics);
-    let on_finish = Box::new(move |execution: &Execution| {
-        let reason = execution.finished.as_ref().map_or("", |finished| finished.outcome.reason.as_str());
-        finished.finished(&execution.language, reason);
-    });
+    let on_finish = server::count_finished(&metrics);
     let service = Service::start(service_config(&config), Arc::new(sandbox), data, on_finish);
     announce(listener.local_addr().unwrap_or(config.listen));
     let app = App { service, catalogue, config: Arc::new(config), metrics };
