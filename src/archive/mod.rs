@@ -3,15 +3,30 @@
 //! An archive is read exactly once, while it arrives, by our own policy over its bytes; what comes out is a spool file
 //! of runner frames, so that no second parser ever sees the caller's bytes. Nothing is unpacked on the host.
 
+mod compression;
+mod header;
+mod parser;
+mod path;
+mod pax;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod writer;
+
 use std::io;
 use std::path::Path;
+
+pub use path::check_path;
+pub use reader::ArchiveReader;
+pub use writer::ProjectWriter;
 
 /// Caps of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveLimits {
     /// Sum of the files' sizes, and of everything after decompression, in bytes.
     pub bytes: u64,
-    /// Files and folders.
+    /// Files and folders, the ones that are only implied by a path among them.
     pub entries: u64,
     /// Components of a path.
     pub depth: usize,
@@ -49,7 +64,8 @@ pub struct Project {
 }
 
 impl Project {
-    /// Its files and folders, in the order in which they came.
+    /// Its files and folders, in the order in which they came, each once. Folders that are only implied by a path are
+    /// not among them.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -82,6 +98,12 @@ pub enum ArchiveError {
     /// Our own disk.
     #[error("the upload could not be spooled: {0}")]
     Spool(#[from] io::Error),
+}
+
+impl ArchiveError {
+    fn refused(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self::Refused { code, message: message.into() }
+    }
 }
 
 /// The closed list of reasons for a refusal.
@@ -120,88 +142,4 @@ impl RefusalCode {
             Self::UnsupportedMediaType => "unsupported_media_type",
         }
     }
-}
-
-/// Reads an archive while it arrives. Push pieces of any size, then finish.
-#[derive(Debug)]
-pub struct ArchiveReader {}
-
-impl ArchiveReader {
-    /// Spools into a new file in `spool`, an existing folder.
-    ///
-    /// # Errors
-    /// The file can't be made.
-    pub fn new(_spool: &Path, _limits: ArchiveLimits) -> Result<Self, ArchiveError> {
-        Ok(Self {})
-    }
-
-    /// Takes the next piece of the body (plain, gzip or zstd; told apart by the first bytes).
-    ///
-    /// # Errors
-    /// The first rule that the archive breaks. The reader is of no use after it.
-    pub fn push(&mut self, _bytes: &[u8]) -> Result<(), ArchiveError> {
-        Ok(())
-    }
-
-    /// The body is over.
-    ///
-    /// # Errors
-    /// The archive is cut short.
-    pub fn finish(self) -> Result<Project, ArchiveError> {
-        Err(io::Error::other("stub").into())
-    }
-}
-
-/// Makes a project from files that are at hand: inline files of a request, a folder on the command line.
-#[derive(Debug)]
-pub struct ProjectWriter {}
-
-impl ProjectWriter {
-    /// Spools into a new file in `spool`, an existing folder.
-    ///
-    /// # Errors
-    /// The file can't be made.
-    pub fn new(_spool: &Path, _limits: ArchiveLimits) -> Result<Self, ArchiveError> {
-        Ok(Self {})
-    }
-
-    /// Adds a folder. Parents need not be added first.
-    ///
-    /// # Errors
-    /// The path or the cap.
-    pub fn dir(&mut self, _path: &str) -> Result<(), ArchiveError> {
-        Ok(())
-    }
-
-    /// Announces a file; exactly `size` bytes must follow by [`Self::data`].
-    ///
-    /// # Errors
-    /// The path or the cap, before any byte of it is read.
-    pub fn file(&mut self, _path: &str, _size: u64, _executable: bool) -> Result<(), ArchiveError> {
-        Ok(())
-    }
-
-    /// Adds content of the file that was announced last.
-    ///
-    /// # Errors
-    /// More than was announced, or the disk.
-    pub fn data(&mut self, _bytes: &[u8]) -> Result<(), ArchiveError> {
-        Ok(())
-    }
-
-    /// The project is whole.
-    ///
-    /// # Errors
-    /// The last file is short, or the disk.
-    pub fn finish(self) -> Result<Project, ArchiveError> {
-        Err(io::Error::other("stub").into())
-    }
-}
-
-/// The path policy, for names that come from anywhere: archives, inline files, artifacts.
-///
-/// # Errors
-/// Which rule the path breaks.
-pub fn check_path(_path: &[u8], _depth: usize) -> Result<String, ArchiveError> {
-    Err(io::Error::other("stub").into())
 }

@@ -1,0 +1,204 @@
+//! The canonical form of a project: checked entries, and their frames in a spool file.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use super::path::{check_path, quoted};
+use super::tree::{Added, Conflict, Tree};
+use super::{ArchiveError, ArchiveLimits, Entry, EntryKind, Project, RefusalCode};
+use crate::runner::frame::{DATA_CHUNK, Kind, encode_message, header};
+use crate::runner::message::FileHead;
+
+/// Bytes of name that an entry may have on average. The entries' names stay in memory; this keeps them small
+/// (2.5 MB for 10,000 entries) where the longest path alone would allow 40 MB.
+const AVERAGE_PATH: u64 = 256;
+/// Bytes of names that are always allowed.
+const LEAST_NAMES: u64 = 1 << 20;
+
+/// Makes a project from files that are at hand: inline files of a request, a folder on the command line. The archive
+/// reader ends here too, so that one place holds the caps.
+#[derive(Debug)]
+pub struct ProjectWriter {
+    limits: ArchiveLimits,
+    tree: Tree,
+    entries: Vec<Entry>,
+    /// Entries, repeated and implied ones included.
+    count: u64,
+    name_bytes: u64,
+    /// Announced so far.
+    bytes: u64,
+    /// What the announced file still lacks.
+    file_lacks: u64,
+    /// What the open `Data` frame still lacks.
+    frame_lacks: usize,
+    message: Vec<u8>,
+    out: BufWriter<NamedTempFile>,
+}
+
+impl ProjectWriter {
+    /// Spools into a new file in `spool`, an existing folder.
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub fn new(spool: &Path, limits: ArchiveLimits) -> Result<Self, ArchiveError> {
+        Ok(Self {
+            limits,
+            tree: Tree::default(),
+            entries: Vec::new(),
+            count: 0,
+            name_bytes: 0,
+            bytes: 0,
+            file_lacks: 0,
+            frame_lacks: 0,
+            message: Vec::new(),
+            out: BufWriter::with_capacity(DATA_CHUNK, NamedTempFile::new_in(spool)?),
+        })
+    }
+
+    /// Adds a folder. Parents need not be added first; a folder may come again; one `/` at the end is dropped.
+    ///
+    /// # Errors
+    /// The path, a file of the same path, or the cap.
+    pub fn dir(&mut self, path: &str) -> Result<(), ArchiveError> {
+        self.add_dir(path.as_bytes())
+    }
+
+    /// Announces a file; exactly `size` bytes must follow by [`Self::data`].
+    ///
+    /// # Errors
+    /// The path, an entry of the same path, or the cap, before any byte of it is read.
+    pub fn file(&mut self, path: &str, size: u64, executable: bool) -> Result<(), ArchiveError> {
+        self.add_file(path.as_bytes(), size, executable)
+    }
+
+    /// Adds content of the file that was announced last.
+    ///
+    /// # Errors
+    /// More than was announced, or the disk.
+    pub fn data(&mut self, mut bytes: &[u8]) -> Result<(), ArchiveError> {
+        self.file_lacks = self
+            .file_lacks
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| self.wrong_content("has more content than its size says"))?;
+        let mut unframed = self.file_lacks + bytes.len() as u64 - self.frame_lacks as u64;
+        while !bytes.is_empty() {
+            if self.frame_lacks == 0 {
+                // The size is known, so a frame's length is too: its bytes need not be gathered first.
+                self.frame_lacks = usize::try_from(unframed).unwrap_or(usize::MAX).min(DATA_CHUNK);
+                unframed -= self.frame_lacks as u64;
+                self.out.write_all(&header(Kind::Data, self.frame_lacks))?;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(self.frame_lacks));
+            self.out.write_all(now)?;
+            self.frame_lacks -= now.len();
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// The project is whole.
+    ///
+    /// # Errors
+    /// The last file is short, or the disk.
+    pub fn finish(self) -> Result<Project, ArchiveError> {
+        self.check_whole()?;
+        let file = self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        Ok(Project { entries: self.entries, bytes: self.bytes, spool: file.into_temp_path() })
+    }
+
+    /// [`Self::dir`] for a name that need not be text.
+    pub(super) fn add_dir(&mut self, path: &[u8]) -> Result<(), ArchiveError> {
+        self.check_whole()?;
+        if path == b"./" {
+            // `tar -C project -c .` starts with it. The workspace is there anyway.
+            return self.count(1);
+        }
+        let path = check_path(path.strip_suffix(b"/").unwrap_or(path), self.limits.depth)?;
+        self.count(1)?;
+        let added = self.tree.add_dir(&path).map_err(|conflict| duplicate(&path, &conflict))?;
+        self.count(added.implied_dirs)?;
+        if added == (Added { implied_dirs: 0, repeated: true }) {
+            return Ok(());
+        }
+        self.emit(Kind::Dir, path, EntryKind::Dir)
+    }
+
+    /// [`Self::file`] for a name that need not be text.
+    pub(super) fn add_file(&mut self, path: &[u8], size: u64, executable: bool) -> Result<(), ArchiveError> {
+        self.check_whole()?;
+        let path = check_path(path, self.limits.depth)?;
+        self.count(1)?;
+        self.bytes = self.bytes.saturating_add(size);
+        if self.bytes > self.limits.bytes {
+            return Err(self.too_large(&path, size));
+        }
+        let added = self.tree.add_file(&path).map_err(|conflict| duplicate(&path, &conflict))?;
+        self.count(added.implied_dirs)?;
+        self.emit(Kind::File, path, EntryKind::File { size, executable })?;
+        self.file_lacks = size;
+        Ok(())
+    }
+
+    /// The entries so far.
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn emit(&mut self, kind: Kind, path: String, entry: EntryKind) -> Result<(), ArchiveError> {
+        self.name_bytes += path.len() as u64;
+        if self.name_bytes > LEAST_NAMES.max(self.limits.entries.saturating_mul(AVERAGE_PATH)) {
+            let message = format!("the names are too long: over {AVERAGE_PATH} bytes each on average");
+            return Err(ArchiveError::refused(RefusalCode::TooManyEntries, message));
+        }
+        let (size, executable) = match entry {
+            EntryKind::Dir => (0, false),
+            EntryKind::File { size, executable } => (size, executable),
+        };
+        let head = FileHead { path, size, executable };
+        self.message.clear();
+        encode_message(kind, &head, &mut self.message).map_err(std::io::Error::other)?;
+        self.out.write_all(&self.message)?;
+        self.entries.push(Entry { path: head.path, kind: entry });
+        Ok(())
+    }
+
+    fn count(&mut self, more: u64) -> Result<(), ArchiveError> {
+        self.count += more;
+        if self.count <= self.limits.entries {
+            return Ok(());
+        }
+        let message = format!("there are more than {} files and folders, the limit", self.limits.entries);
+        Err(ArchiveError::refused(RefusalCode::TooManyEntries, message))
+    }
+
+    fn check_whole(&self) -> Result<(), ArchiveError> {
+        if self.file_lacks == 0 {
+            Ok(())
+        } else {
+            Err(self.wrong_content("has less content than its size says"))
+        }
+    }
+
+    fn wrong_content(&self, rule: &str) -> ArchiveError {
+        let path = self.entries.last().map(|entry| entry.path.as_bytes()).unwrap_or_default();
+        ArchiveError::refused(RefusalCode::BadArchive, format!("the file {} {rule}", quoted(path)))
+    }
+
+    fn too_large(&self, path: &str, size: u64) -> ArchiveError {
+        let (name, limit) = (quoted(path.as_bytes()), self.limits.bytes);
+        let message =
+            format!("the file {name} of {size} bytes takes the project over the limit of {limit} bytes");
+        ArchiveError::refused(RefusalCode::TooLarge, message)
+    }
+}
+
+fn duplicate(path: &str, conflict: &Conflict) -> ArchiveError {
+    let name = quoted(path.as_bytes());
+    let message = match conflict {
+        Conflict::FileTwice => format!("the file {name} comes twice"),
+        Conflict::FileAndDir => format!("{name} needs one path to be both a file and a folder"),
+    };
+    ArchiveError::refused(RefusalCode::DuplicateEntry, message)
+}
