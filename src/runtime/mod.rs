@@ -1,14 +1,40 @@
 //! The catalogue of runtimes: a language at a version, described by a folder under `images/`, never by Rust code.
+//!
+//! [`Catalogue::load`] reads the folders, [`Catalogue::resolve`] and [`Catalogue::detect`] find the runtime of a
+//! request, and [`Runtime::command`] fills in its templates.
+
+mod catalogue;
+mod detect;
+mod error;
+mod folders;
+mod manifest;
+mod resolve;
+mod template;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use catalogue::{Catalogue, CatalogueError};
+pub use error::RuntimeError;
+pub(crate) use error::shown;
+pub use template::Template;
+
+use crate::archive::Entry;
+
+/// Folder for compile output, relative to the workspace. Made by the runner; never an artifact.
+pub const BUILD_DIR: &str = ".execbox";
+/// File of the build context that holds the certificates a build trusts. Whoever builds adds it; empty when no CA is
+/// configured.
+pub const CA_FILE: &str = "execbox-ca.crt";
+/// The workspace in the container, where programs start.
+const WORKSPACE: &str = "/work";
+
 /// A language at a version, with what makes its image and what starts its programs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Runtime {
-    /// Folder name under `images/`, and the language's name on the wire.
+    /// The language's name on the wire.
     pub name: String,
-    /// Version as the language's own users write it, such as `3.13`.
+    /// Version as the language's own users write it, such as `3.13`: one to three numbers.
     pub version: String,
     /// Other names for it.
     pub aliases: Vec<String>,
@@ -17,31 +43,34 @@ pub struct Runtime {
     /// Files that are taken as the entrypoint when none is named, best first.
     pub entrypoints: Vec<String>,
     /// Compiler's argv template, where the language has one.
-    pub compile: Option<Vec<String>>,
+    pub compile: Option<Template>,
     /// Program's argv template.
-    pub run: Vec<String>,
+    pub run: Template,
     /// Template that also writes the last expression's value to the result channel, where the language can.
-    pub eval: Option<Vec<String>>,
+    pub eval: Option<Template>,
     /// Environment of both phases.
     pub env: BTreeMap<String, String>,
+    /// Absolute folders that the language must write to, beside the workspace and `/tmp`.
+    pub writable: Vec<String>,
     /// Notable packages in the image, for people.
     pub packages: Vec<String>,
-    /// Files of the image's build context, by path; `Dockerfile` is one of them.
+    /// Files of the image's build context, by path; `Dockerfile` is one of them, [`CA_FILE`] is not.
     pub context: Arc<BTreeMap<String, Vec<u8>>>,
 }
 
-/// All runtimes this server offers.
-#[derive(Debug, Clone)]
-pub struct Catalogue {
-    runtimes: Vec<Arc<Runtime>>,
-}
-
-impl Catalogue {
-    /// All of them, by name.
-    #[must_use]
-    pub fn runtimes(&self) -> &[Arc<Runtime>] {
-        &self.runtimes
-    }
+/// What is to be started: the part of a request that fills in a runtime's templates.
+#[derive(Debug, Clone, Copy)]
+pub struct Invocation<'a> {
+    /// File to run, one of `entries`.
+    pub entrypoint: &'a str,
+    /// Arguments of the program.
+    pub args: &'a [String],
+    /// The caller's environment variables; the last of a name wins.
+    pub env: &'a [(String, String)],
+    /// The project's files and folders.
+    pub entries: &'a [Entry],
+    /// The value of the last expression is wanted.
+    pub eval: bool,
 }
 
 /// What compiles and starts a project: argv templates filled in.
@@ -55,22 +84,146 @@ pub struct Command {
     pub env: Vec<(String, String)>,
 }
 
-/// A catalogue that can't be read.
-#[derive(Debug, thiserror::Error)]
-#[error("images/{runtime}: {message}")]
-pub struct CatalogueError {
-    /// The folder.
-    pub runtime: String,
-    /// What is wrong with it.
-    pub message: String,
-}
-
-impl Catalogue {
-    /// The runtimes that are built into the binary, and those in `folder`, which win.
+impl Runtime {
+    /// Fills in the templates.
     ///
     /// # Errors
-    /// The first folder that is not a runtime, with what is wrong.
-    pub fn load(_folder: Option<&std::path::Path>) -> Result<Self, CatalogueError> {
-        Ok(Self { runtimes: Vec::new() })
+    /// The language can't give the last expression's value, or the project lacks the files that it compiles.
+    pub fn command(&self, invocation: &Invocation<'_>) -> Result<Command, RuntimeError> {
+        let run = match &self.eval {
+            _ if !invocation.eval => &self.run,
+            Some(eval) => eval,
+            None => return Err(RuntimeError::EvalNotSupported { language: self.name.clone() }),
+        };
+        let compile = self.compile.as_ref().map(|compile| compile.render(invocation)).transpose()?;
+        let mut env = self.env.clone();
+        env.extend(invocation.env.iter().cloned());
+        Ok(Command { compile, run: run.render(invocation)?, env: env.into_iter().collect() })
+    }
+
+    /// SHA-256 in hexadecimal over the name and the build context: two runtimes with the same hash have the same
+    /// image, as far as their folders go.
+    #[must_use]
+    pub fn content_hash(&self) -> String {
+        use sha2::Digest as _;
+        let mut hash = sha2::Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            // Lengths keep a path and its content apart.
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(self.name.as_bytes());
+        for (path, content) in self.context.iter() {
+            part(path.as_bytes());
+            part(content);
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The name in letters that an image name may have; the content hash in the tag keeps images apart.
+    #[must_use]
+    pub fn image_name(&self) -> String {
+        self.name.replace('+', "plus").replace('#', "sharp").replace(['-', '_'], "")
+    }
+
+    /// The image that the Dockerfile starts from: its first `FROM`.
+    #[must_use]
+    pub fn base_image(&self) -> Option<&str> {
+        let dockerfile = std::str::from_utf8(self.context.get("Dockerfile")?).ok()?;
+        dockerfile.lines().find_map(|line| {
+            let mut words = line.split_whitespace();
+            let is_from = words.next()?.eq_ignore_ascii_case("from");
+            is_from.then(|| words.find(|word| !word.starts_with("--"))).flatten()
+        })
+    }
+
+    /// The version with all three numbers. It was checked when the runtime was read.
+    fn semver(&self) -> semver::Version {
+        manifest::version(&self.version).unwrap_or(semver::Version::new(0, 0, 0))
+    }
+}
+
+/// Whether an environment variable may have this name: letters, digits and `_`, with no digit first.
+#[must_use]
+pub fn is_env_name(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    name.bytes().next().is_some_and(is_letter)
+        && name.bytes().all(|byte| is_letter(byte) || byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn python() -> Arc<Runtime> {
+        Catalogue::load(None).unwrap().resolve("python").unwrap()
+    }
+
+    fn invocation<'a>(args: &'a [String], env: &'a [(String, String)], eval: bool) -> Invocation<'a> {
+        Invocation { entrypoint: "main.py", args, env, entries: &[], eval }
+    }
+
+    #[test]
+    fn the_callers_variables_win_over_the_runtimes() {
+        let env = [("HOME".to_owned(), "/a".to_owned()), ("HOME".to_owned(), "/b".to_owned())];
+        let command = python().command(&invocation(&[], &env, false)).unwrap();
+        let homes: Vec<_> = command.env.iter().filter(|(name, _)| name == "HOME").collect();
+        assert_eq!(homes, [&("HOME".to_owned(), "/b".to_owned())]);
+        assert!(command.env.iter().any(|(name, _)| name == "PATH"));
+    }
+
+    #[test]
+    fn the_value_of_the_last_expression_takes_its_own_template() {
+        let args = ["a b".to_owned()];
+        let python = python();
+        let run = python.command(&invocation(&args, &[], false)).unwrap().run;
+        assert_eq!(run, ["/usr/bin/python3", "main.py", "a b"]);
+        let eval = python.command(&invocation(&args, &[], true)).unwrap().run;
+        assert_eq!(eval, ["/usr/bin/python3", "/usr/lib/execbox/eval.py", "main.py", "a b"]);
+
+        let bash = Catalogue::load(None).unwrap().resolve("bash").unwrap();
+        let error = bash.command(&invocation(&[], &[], true)).unwrap_err();
+        assert_eq!(error.code(), "eval_not_supported");
+    }
+
+    #[test]
+    fn the_hash_follows_every_path_and_byte() {
+        let runtime = (*python()).clone();
+        let with = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+            let mut context = (*runtime.context).clone();
+            change(&mut context);
+            Runtime { context: Arc::new(context), ..runtime.clone() }.content_hash()
+        };
+        let same = with(&|_| {});
+        assert_eq!(same, runtime.content_hash());
+        assert_eq!(same.len(), 64);
+        let changed = with(&|context| context.get_mut("eval.py").unwrap().push(b'\n'));
+        let renamed = with(&|context| {
+            let content = context.remove("eval.py").unwrap();
+            context.insert("eval2.py".into(), content);
+        });
+        let hashes = std::collections::HashSet::from([same, changed, renamed]);
+        assert_eq!(hashes.len(), 3);
+    }
+
+    #[test]
+    fn the_base_image_is_read_from_the_dockerfile() {
+        for (dockerfile, base) in [
+            ("FROM debian:trixie-slim\nRUN x", Some("debian:trixie-slim")),
+            ("# a comment\n\nfrom --platform=linux/amd64 alpine AS build", Some("alpine")),
+            ("FROM", None),
+            ("RUN x", None),
+        ] {
+            let context = BTreeMap::from([("Dockerfile".to_owned(), dockerfile.as_bytes().to_vec())]);
+            let runtime = Runtime { context: Arc::new(context), ..(*python()).clone() };
+            assert_eq!(runtime.base_image(), base, "{dockerfile:?}");
+        }
+    }
+
+    #[test]
+    fn an_image_name_has_no_letter_that_the_engine_refuses() {
+        for (name, image) in [("python", "python"), ("c++", "cplusplus"), ("c#", "csharp"), ("a_-b", "ab")] {
+            assert_eq!(Runtime { name: name.into(), ..(*python()).clone() }.image_name(), image);
+        }
     }
 }

@@ -1,0 +1,186 @@
+//! All runtimes of a server, and the rules that hold between them.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::runtime::{Runtime, folders, manifest};
+
+/// All runtimes this server offers.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    /// By name, the newest version of each first.
+    runtimes: Vec<Arc<Runtime>>,
+}
+
+/// A catalogue that can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{runtime}: {message}")]
+pub struct CatalogueError {
+    /// The folder or file.
+    pub runtime: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl CatalogueError {
+    pub(super) fn new(path: &Path, message: impl ToString) -> Self {
+        Self { runtime: path.display().to_string(), message: message.to_string() }
+    }
+}
+
+impl Catalogue {
+    /// The runtimes that are built into the binary, and those in `folder`, which win: over the built-in folder of the
+    /// same name as a whole.
+    ///
+    /// # Errors
+    /// The first folder that is not a runtime, with the file and field that are wrong, or two runtimes that claim the
+    /// same name, alias or extension.
+    pub fn load(folder: Option<&Path>) -> Result<Self, CatalogueError> {
+        let mut runtimes = Vec::new();
+        for (name, files) in folders::read(folder)? {
+            let fault = |message| CatalogueError { runtime: format!("images/{name}"), message };
+            runtimes.push((name.clone(), manifest::read(files).map_err(fault)?));
+        }
+        check_claims(&runtimes)?;
+        Ok(Self::of(runtimes.into_iter().map(|(_, runtime)| Arc::new(runtime)).collect()))
+    }
+
+    fn of(mut runtimes: Vec<Arc<Runtime>>) -> Self {
+        runtimes.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| b.semver().cmp(&a.semver())));
+        Self { runtimes }
+    }
+
+    /// All of them, by name, the newest version of each first.
+    #[must_use]
+    pub fn runtimes(&self) -> &[Arc<Runtime>] {
+        &self.runtimes
+    }
+
+    /// The versions of a language, newest first.
+    pub(super) fn versions(&self, language: &str) -> impl Iterator<Item = &Arc<Runtime>> {
+        self.runtimes.iter().filter(move |runtime| runtime.name == language)
+    }
+}
+
+/// A name or extension leads to one language, and a language has each version once.
+fn check_claims(runtimes: &[(String, Runtime)]) -> Result<(), CatalogueError> {
+    let mut claims: BTreeMap<String, (&str, &str)> = BTreeMap::new();
+    for (folder, runtime) in runtimes {
+        let names = std::iter::once(&runtime.name).chain(&runtime.aliases);
+        let languages = names.map(|name| (format!("the name `{name}`"), runtime.name.as_str()));
+        let extensions = runtime.extensions.iter();
+        let extensions = extensions.map(|name| (format!("the extension `{name}`"), runtime.name.as_str()));
+        let version = (format!("{} at {}", runtime.name, runtime.semver()), folder.as_str());
+        for (what, owner) in languages.chain(extensions).chain([version]) {
+            let fault = |other: &str| CatalogueError {
+                runtime: format!("images/{folder}"),
+                message: format!("runtime.toml: {what} is taken by images/{other} already"),
+            };
+            match claims.entry(what.clone()) {
+                Entry::Vacant(entry) => drop(entry.insert((owner, folder))),
+                Entry::Occupied(entry) if entry.get().0 != owner => return Err(fault(entry.get().1)),
+                Entry::Occupied(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Runtimes of these names, versions, aliases and extensions.
+    pub(in crate::runtime) fn catalogue_of(of: &[(&str, &str, &[&str], &[&str])]) -> Catalogue {
+        Catalogue::of(of.iter().map(|args| Arc::new(runtime(args))).collect())
+    }
+
+    fn runtime((name, version, aliases, extensions): &(&str, &str, &[&str], &[&str])) -> Runtime {
+        let manifest = format!(
+            "name = {name:?}\nversion = {version:?}\naliases = {aliases:?}\nextensions = {extensions:?}\nrun = [\"x\"]"
+        );
+        let files = [("runtime.toml", manifest.as_str()), ("Dockerfile", "FROM scratch")];
+        manifest::read(files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).into()).unwrap()
+    }
+
+    fn write(folder: &Path, files: &[(&str, &str)]) {
+        for (path, text) in files {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_built_in_runtimes_are_whole() {
+        let catalogue = Catalogue::load(None).unwrap();
+        let names: Vec<_> = catalogue.runtimes().iter().map(|runtime| runtime.name.as_str()).collect();
+        assert_eq!(names, ["bash", "c", "node", "python"]);
+        for runtime in catalogue.runtimes() {
+            assert_eq!(runtime.base_image(), Some("debian:trixie-slim"), "{}", runtime.name);
+            for path in [".execbox/apt-install", ".execbox/seal"] {
+                assert!(runtime.context.contains_key(path), "{} lacks {path}", runtime.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_on_disk_adds_runtimes_and_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let lua =
+            "name = \"lua\"\nversion = \"5.4\"\nextensions = [\"lua\"]\nrun = [\"lua\", \"{entrypoint}\"]";
+        let bash = "name = \"bash\"\nversion = \"6\"\nrun = [\"bash\", \"{entrypoint}\"]";
+        write(
+            folder.path(),
+            &[
+                ("README", "no runtime"),
+                ("lua/runtime.toml", lua),
+                ("lua/Dockerfile", "FROM alpine"),
+                ("lua/lib/a/b.lua", "--"),
+                ("bash/runtime.toml", bash),
+                ("bash/Dockerfile", "FROM alpine"),
+                ("_drafts/x", "no runtime"),
+            ],
+        );
+        let catalogue = Catalogue::load(Some(folder.path())).unwrap();
+        let lua = catalogue.resolve("lua").unwrap();
+        let context: Vec<_> = lua.context.keys().map(String::as_str).collect();
+        assert_eq!(context, [".execbox/apt-install", ".execbox/seal", "Dockerfile", "lib/a/b.lua"]);
+        let bash: Vec<_> = catalogue.versions("bash").map(|runtime| runtime.version.as_str()).collect();
+        assert_eq!(bash, ["6"]);
+        assert!(catalogue.resolve("python").is_ok());
+    }
+
+    #[test]
+    fn a_fault_on_disk_names_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &[("lua/runtime.toml", "name = 1"), ("lua/Dockerfile", "FROM alpine")]);
+        let error = Catalogue::load(Some(folder.path())).unwrap_err().to_string();
+        assert!(error.starts_with("images/lua: runtime.toml: "), "{error}");
+
+        let error = Catalogue::load(Some(&folder.path().join("gone"))).unwrap_err();
+        assert!(error.runtime.ends_with("gone"), "{error}");
+    }
+
+    #[test]
+    fn a_name_leads_to_one_language_and_a_version_to_one_folder() {
+        let x = ("x", "1.2", &["ex"][..], &["xx"][..]);
+        for (other, clash) in [
+            (("x", "1.3", &["ex"][..], &["xx"][..]), None),
+            (("y", "1.2", &["ey"], &["yy"]), None),
+            (("x", "1.2.0", &[], &[]), Some("x at 1.2.0")),
+            (("y", "1", &["ex"], &[]), Some("the name `ex`")),
+            (("y", "1", &["x"], &[]), Some("the name `x`")),
+            (("ex", "1", &[], &[]), Some("the name `ex`")),
+            (("y", "1", &[], &["xx"]), Some("the extension `xx`")),
+        ] {
+            let runtimes = [("a".to_owned(), runtime(&x)), ("b".to_owned(), runtime(&other))];
+            let error = check_claims(&runtimes).err().map(|error| error.to_string());
+            let expected =
+                clash.map(|what| format!("images/b: runtime.toml: {what} is taken by images/a already"));
+            assert_eq!(error, expected, "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Why a request and the catalogue do not fit together: always the caller's doing.
+
+/// What a caller named that is not there, or did not name and can't be found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// No runtime has this name or alias.
+    #[error("language: `{asked}` is no language of this server{}; GET /api/v1/runtimes lists them", did_you_mean(.nearest))]
+    UnknownLanguage {
+        /// What was asked for, escaped and cut.
+        asked: String,
+        /// Names that are spelt much the same.
+        nearest: Vec<String>,
+    },
+    /// The language is there, but not at this version.
+    #[error("language: this server has {language} {}, not `{asked}`; GET /api/v1/runtimes lists them", .offered.join(", "))]
+    UnknownVersion {
+        /// The language.
+        language: String,
+        /// What was asked for, escaped and cut.
+        asked: String,
+        /// Versions that are there.
+        offered: Vec<String>,
+    },
+    /// No language has the entrypoint's extension.
+    #[error(
+        "language: no language of this server has files like `{entrypoint}`; name one in `language` (GET /api/v1/runtimes lists them)"
+    )]
+    UnknownExtension {
+        /// The entrypoint, escaped and cut.
+        entrypoint: String,
+    },
+    /// The project could be in several languages.
+    #[error("language: the project could be any of {}; name one in `language`, or name the `entrypoint`", .candidates.join(", "))]
+    AmbiguousLanguage {
+        /// The languages.
+        candidates: Vec<String>,
+    },
+    /// No file of the project is an entrypoint by its name.
+    #[error("entrypoint: none is named, and none is found: the project has no {looked_for}")]
+    NoEntrypoint {
+        /// What was looked for.
+        looked_for: String,
+    },
+    /// The compiler has nothing to compile.
+    #[error("entrypoint: the project has no file that matches {glob}, which is what the language compiles")]
+    NoSources {
+        /// The template's glob.
+        glob: String,
+    },
+    /// The language's values can't be had.
+    #[error("eval_last_expr: {language} programs have no last expression to report; leave the field out")]
+    EvalNotSupported {
+        /// The language.
+        language: String,
+    },
+}
+
+impl RuntimeError {
+    /// The stable word.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownLanguage { .. } | Self::UnknownExtension { .. } => "unknown_language",
+            Self::UnknownVersion { .. } => "unknown_version",
+            Self::AmbiguousLanguage { .. } => "ambiguous_language",
+            Self::NoEntrypoint { .. } | Self::NoSources { .. } => "no_entrypoint",
+            Self::EvalNotSupported { .. } => "eval_not_supported",
+        }
+    }
+}
+
+fn did_you_mean(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (did you mean {}?)", names.join(" or ")) }
+}
+
+/// A caller's text as it may be echoed: escaped, and at most 100 characters of it.
+#[must_use]
+pub(crate) fn shown(text: &str) -> String {
+    const MOST: usize = 100;
+    let mut escaped: String = text.chars().flat_map(char::escape_default).take(MOST + 1).collect();
+    if escaped.len() > MOST {
+        escaped.truncate(MOST - 3);
+        escaped.push_str("...");
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn text_is_echoed_escaped_and_cut() {
+        assert_eq!(shown("python"), "python");
+        assert_eq!(shown("a\u{1b}[31m\n"), r"a\u{1b}[31m\n");
+        assert_eq!(shown("\u{440}ython"), r"\u{440}ython");
+        assert_eq!(shown(&"x".repeat(100)).len(), 100);
+        let cut = shown(&"\u{1f600}".repeat(10_000));
+        assert!(cut.len() <= 100 && cut.ends_with("..."), "{cut}");
+    }
+}

@@ -1,0 +1,197 @@
+//! `runtime.toml`: the description of a runtime, checked once when it is read. `images/python/runtime.toml` explains
+//! each field to those who write one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::runtime::folders::Files;
+use crate::runtime::template::Template;
+use crate::runtime::{Runtime, error};
+
+/// The file's name in a runtime's folder.
+const FILE: &str = "runtime.toml";
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    /// The language: `[a-z0-9+#_-]`, 1 to 32 of them. Several folders may share it at different versions.
+    name: String,
+    /// One to three numbers with dots between.
+    version: String,
+    /// Other names, by the same grammar.
+    #[serde(default)]
+    aliases: Vec<String>,
+    /// File extensions, lower case, without the dot.
+    #[serde(default)]
+    extensions: Vec<String>,
+    /// Relative paths, best first.
+    #[serde(default)]
+    entrypoints: Vec<String>,
+    /// Argv template of the compiler.
+    compile: Option<Vec<String>>,
+    /// Argv template of the program.
+    run: Vec<String>,
+    /// Argv template that also writes the last expression's value to the descriptor in `EXECBOX_RESULT_FD`.
+    eval: Option<Vec<String>>,
+    /// Absolute folders beside the workspace and `/tmp`.
+    #[serde(default)]
+    writable: Vec<String>,
+    /// For people.
+    #[serde(default)]
+    packages: Vec<String>,
+    /// The whole environment of both phases.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+}
+
+/// Makes a runtime of a folder's files. The error names the file and the field.
+pub(super) fn read(mut files: Files) -> Result<Runtime, String> {
+    let text = files.remove(FILE).ok_or_else(|| format!("{FILE} is missing"))?;
+    let text = String::from_utf8(text).map_err(|_| format!("{FILE} is not UTF-8"))?;
+    let manifest: Manifest = toml::from_str(&text).map_err(|error| format!("{FILE}: {error}"))?;
+    if !files.contains_key("Dockerfile") {
+        return Err("Dockerfile is missing".into());
+    }
+    manifest.check().map_err(|error| format!("{FILE}: {error}"))?;
+    manifest.into_runtime(files).map_err(|error| format!("{FILE}: {error}"))
+}
+
+impl Manifest {
+    fn check(&self) -> Result<(), String> {
+        let name_rule = "must be 1 to 32 of a-z, 0-9, +, #, _ and -, with a letter or digit first";
+        field("name", [&self.name], is_name, name_rule)?;
+        let version_rule = "must be one to three numbers with dots between, such as 3.13";
+        field("version", [&self.version], |text| version(text).is_some(), version_rule)?;
+        field("aliases", &self.aliases, is_name, name_rule)?;
+        let extension_rule = "must be 1 to 32 of a-z, 0-9, + and _, without the dot";
+        field("extensions", &self.extensions, is_extension, extension_rule)?;
+        let entrypoint_rule = "must be a relative path without `.`, `..` or a backslash";
+        field("entrypoints", &self.entrypoints, is_relative_path, entrypoint_rule)?;
+        let writable_rule = "must be an absolute path of at least one folder, without `.` or `..`";
+        field("writable", &self.writable, is_absolute_path, writable_rule)?;
+        let env_rule = "must be a name of letters, digits and _, with no digit first";
+        field("env", self.env.keys(), super::is_env_name, env_rule)?;
+        field("env", self.env.values(), |text| !text.contains('\0'), "must not hold a NUL")
+    }
+
+    fn into_runtime(self, context: Files) -> Result<Runtime, String> {
+        let template = |field: &str, words: Vec<String>| {
+            Template::parse(&words).map_err(|error| format!("{field}: {error}"))
+        };
+        Ok(Runtime {
+            compile: self.compile.map(|words| template("compile", words)).transpose()?,
+            run: template("run", self.run)?,
+            eval: self.eval.map(|words| template("eval", words)).transpose()?,
+            name: self.name,
+            version: self.version,
+            aliases: self.aliases,
+            extensions: self.extensions,
+            entrypoints: self.entrypoints,
+            env: self.env,
+            writable: self.writable,
+            packages: self.packages,
+            context: Arc::new(context),
+        })
+    }
+}
+
+fn field<'a>(
+    name: &str,
+    values: impl IntoIterator<Item = &'a String>,
+    is_valid: impl Fn(&str) -> bool,
+    rule: &str,
+) -> Result<(), String> {
+    match values.into_iter().find(|value| !is_valid(value)) {
+        Some(value) => Err(format!("{name}: `{}` {rule}", error::shown(value))),
+        None => Ok(()),
+    }
+}
+
+/// A version with the numbers that are left out as zero.
+pub(super) fn version(text: &str) -> Option<semver::Version> {
+    let dots = text.bytes().filter(|byte| *byte == b'.').count();
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let padding = [".0.0", ".0", ""].get(dots).filter(|_| is_plain)?;
+    semver::Version::parse(&format!("{text}{padding}")).ok()
+}
+
+fn is_name(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 32
+        && text.bytes().next().is_some_and(is_letter)
+        && text.bytes().all(|byte| is_letter(byte) || b"+#_-".contains(&byte))
+}
+
+fn is_extension(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+_".contains(&byte))
+}
+
+fn is_relative_path(text: &str) -> bool {
+    !text.contains(['\\', '\0']) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+fn is_absolute_path(text: &str) -> bool {
+    text.strip_prefix('/').is_some_and(is_relative_path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "name = \"x\"\nversion = \"1.2\"\nrun = [\"/bin/x\", \"{entrypoint}\"]\n";
+
+    fn parse(toml: &str) -> Result<Runtime, String> {
+        let files = [("runtime.toml", toml), ("Dockerfile", "FROM scratch")];
+        read(files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).into())
+    }
+
+    #[test]
+    fn little_is_enough() {
+        let runtime = parse(GOOD).unwrap();
+        assert_eq!((runtime.name.as_str(), runtime.semver()), ("x", semver::Version::new(1, 2, 0)));
+        // What describes the runtime does not make its image.
+        assert_eq!(runtime.context.keys().collect::<Vec<_>>(), ["Dockerfile"]);
+    }
+
+    #[test]
+    fn every_fault_is_told_by_file_and_field() {
+        for (change, says) in [
+            (GOOD.replace("name = \"x\"", "name = \"X\""), "runtime.toml: name: `X`"),
+            (GOOD.replace("name = \"x\"", "name = \"\""), "name: ``"),
+            (GOOD.replace("name = \"x\"", &format!("name = \"{}\"", "x".repeat(33))), "name: `xxx"),
+            (GOOD.replace("name = \"x\"", "name = \"-x\""), "name: `-x`"),
+            (GOOD.replace("name = \"x\"\n", ""), "missing field `name`"),
+            (GOOD.replace("1.2", "v1"), "version: `v1`"),
+            (GOOD.replace("1.2", "1.2.3.4"), "version: `1.2.3.4`"),
+            (GOOD.replace("1.2", "01"), "version: `01`"),
+            (GOOD.replace("1.2", ""), "version: ``"),
+            (GOOD.replace("{entrypoint}", "{file}"), "run: `{file}`"),
+            (format!("{GOOD}compile = [\"cc\", \"x{{args}}\"]"), "compile: `x{args}`"),
+            (format!("{GOOD}eval = []"), "eval: its first word"),
+            (format!("{GOOD}aliases = [\"ok\", \"a b\"]"), "aliases: `a b`"),
+            (format!("{GOOD}extensions = [\".x\"]"), "extensions: `.x`"),
+            (format!("{GOOD}entrypoints = [\"../x\"]"), "entrypoints: `../x`"),
+            (format!("{GOOD}entrypoints = [\"/x\"]"), "entrypoints: `/x`"),
+            (format!("{GOOD}writable = [\"/\"]"), "writable: `/`"),
+            (format!("{GOOD}writable = [\"/a/../b\"]"), "writable: `/a/../b`"),
+            (format!("{GOOD}[env]\n\"1A\" = \"x\""), "env: `1A`"),
+            (format!("{GOOD}[env]\nA = \"\\u0000\""), "must not hold a NUL"),
+            (format!("{GOOD}colour = \"red\""), "unknown field `colour`"),
+            (format!("{GOOD}]"), "runtime.toml: TOML parse error"),
+        ] {
+            let error = parse(&change).unwrap_err();
+            assert!(error.contains(says), "{change}\n{error}");
+        }
+    }
+
+    #[test]
+    fn both_files_must_be_there() {
+        let file = |path: &str, text: &[u8]| Files::from([(path.to_owned(), text.to_vec())]);
+        assert_eq!(read(file("Dockerfile", b"")).unwrap_err(), "runtime.toml is missing");
+        assert_eq!(read(file("runtime.toml", GOOD.as_bytes())).unwrap_err(), "Dockerfile is missing");
+        assert_eq!(read(file("runtime.toml", b"\xff")).unwrap_err(), "runtime.toml is not UTF-8");
+    }
+}
