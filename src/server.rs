@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::execution::service::{FinishHook, Service};
+use crate::execution::service::Service;
 use crate::http;
 use crate::runtime::Catalogue;
 use crate::telemetry::Metrics;
@@ -33,29 +33,14 @@ pub struct App {
     pub metrics: Arc<Metrics>,
 }
 
-/// Counts finished executions; goes into [`Service::start`].
-#[must_use]
-pub fn count_finished(metrics: &Arc<Metrics>) -> FinishHook {
-    let metrics = Arc::clone(metrics);
-    Box::new(move |execution| {
-        if let Some(finished) = &execution.finished {
-            metrics.finished(&execution.language, finished.outcome.reason.as_str());
-        }
-    })
-}
-
 /// Serves until `shutdown` resolves, then drains the service and closes.
 ///
-/// While it drains, new executions are answered 503 and results can still be read; callers that wait for a result
-/// get it. Drops into [`Service::drain`] itself, with the grace of the settings: callers need not.
+/// While it drains, new executions are answered 503, results can still be read, and callers that wait for one get
+/// it. This calls [`Service::drain`] itself, with the grace of the settings.
 ///
 /// # Errors
 /// The listener fails.
-pub async fn run(
-    listener: TcpListener,
-    app: App,
-    shutdown: impl Future<Output = ()> + Send,
-) -> io::Result<()> {
+pub async fn run(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let (service, config) = (app.service.clone(), Arc::clone(&app.config));
     let state = http::State::new(app);
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(MAX_THREADS);

@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
+use crate::execution::state::Execution;
+
 /// Sends log lines to standard error, as text or as one JSON object each.
 ///
 /// `filter` is in the syntax of `RUST_LOG`; an empty one means `info`.
@@ -77,9 +79,12 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// An execution finished. `language` is a runtime's name, `reason` one of the closed list.
-    pub fn finished(&self, language: &str, reason: &'static str) {
-        self.finished.get_or_create(&FinishedLabels { language: language.to_owned(), reason }).inc();
+    /// Counts a finished execution, by its runtime and the closed list of reasons.
+    pub fn on_finish(&self, execution: &Execution) {
+        if let Some(finished) = &execution.finished {
+            let (language, reason) = (execution.language.to_string(), finished.outcome.reason.as_str());
+            self.finished.get_or_create(&FinishedLabels { language, reason }).inc();
+        }
     }
 
     /// A request was answered. `route` is the route's template, never the path.
@@ -113,7 +118,8 @@ mod tests {
     #[test]
     fn the_text_has_every_metric_with_its_labels() {
         let metrics = Metrics::default();
-        metrics.finished("python", "timed_out");
+        let labels = FinishedLabels { language: "python".into(), reason: "timed_out" };
+        metrics.finished.get_or_create(&labels).inc();
         metrics.answered("/api/v1/eval", 200);
         metrics.uploaded(7);
         let text = metrics.text(3, 2, 1).unwrap();

@@ -77,6 +77,12 @@ codes! {
     ImageNotAllowed = "image_not_allowed", 400, "Image not allowed";
     /// No runtime has this name, alias or version.
     UnknownLanguage = "unknown_language", 400, "Unknown language";
+    /// The language is known, this version of it is not.
+    UnknownVersion = "unknown_version", 400, "Unknown version";
+    /// The files fit more than one language; name one.
+    AmbiguousLanguage = "ambiguous_language", 400, "Ambiguous language";
+    /// The language has no value of a last expression.
+    EvalNotSupported = "eval_not_supported", 400, "No evaluation";
     /// No file to run was named, and none was found.
     NoEntrypoint = "no_entrypoint", 400, "No entrypoint";
     /// A limit over this server's ceiling; `detail` names both.

@@ -1,1 +1,21 @@
+//! The real routes over a scripted sandbox: no Docker here.
+//!
+//! - [`executions`]: every way in and out of an execution, sync and async.
+//! - [`artifacts`]: lists and downloads, and names that try to get out.
+//! - [`server_routes`]: runtimes, health, metrics, documentation.
+//! - [`problems`]: every code of the table of errors.
+//! - [`bodies`]: caps, pace and shapes of bodies; raw requests.
+//! - [`python_executor`]: bodies as that project's own clients send them.
+//! - [`faults`]: retries, panics, full queues, drain, callers that go away.
+//! - [`absences`]: what the design says is never there.
 
+mod absences;
+mod artifacts;
+mod bodies;
+mod executions;
+mod fake_sandbox;
+mod faults;
+mod problems;
+mod python_executor;
+mod server_routes;
+mod test_app;

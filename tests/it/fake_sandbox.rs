@@ -1,0 +1,206 @@
+//! A sandbox without containers: each execution does what its `fake` label says, so that a test can ask for every
+//! outcome and every failure. Without the label it prints its own spec as JSON.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use execbox::archive::EntryKind;
+use execbox::execution::spec::{ExecutionSpec, Stdin};
+use execbox::runner::message::Phase;
+use execbox::runtime::Runtime;
+use execbox::sandbox::{
+    Artifact, BoxFuture, CompileReport, Events, Job, Outcome, Reason, Report, Sandbox, SandboxError, Timings,
+    Truncated, Usage,
+};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+/// What `fake: artifacts` leaves.
+pub const ARTIFACTS: &[(&str, &[u8])] = &[
+    ("plot.png", b"\x89PNG not really"),
+    ("out/b\u{e4}r \"x\".html", b"<script>alert(1)</script>"),
+    ("out/100%.txt", b"percent"),
+    ("empty", b""),
+];
+
+/// Text of a failure that must never reach a caller.
+pub const SECRET: &str = "/var/lib/docker/containers/0123456789ab";
+
+#[derive(Default)]
+pub struct FakeSandbox {
+    away: AtomicBool,
+    /// How often each execution was tried.
+    attempts: Mutex<BTreeMap<String, u32>>,
+}
+
+impl FakeSandbox {
+    /// The engine goes away, or comes back.
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    pub fn jobs(&self) -> usize {
+        self.attempts.lock().unwrap().len()
+    }
+
+    async fn act(
+        &self,
+        job: Job,
+        events: &dyn Events,
+        cancel: CancellationToken,
+    ) -> Result<Report, SandboxError> {
+        *self.attempts.lock().unwrap().entry(job.id.to_string()).or_default() += 1;
+        let script = job.spec.labels.get("fake").cloned().unwrap_or_default();
+        let (verb, argument) = script.split_once(' ').unwrap_or((&script, ""));
+        let number = argument.parse::<i32>().unwrap_or(0);
+        if !matches!(verb, "compile_error" | "image") {
+            events.phase(Phase::Run);
+        }
+        match verb {
+            "" => {
+                events.stdout(Bytes::from(describe(&job.spec).to_string()));
+                Ok(report(Reason::Exited, Some(0)))
+            }
+            "exit" => {
+                events.stdout(Bytes::from_static(b"out\n"));
+                events.stderr(Bytes::from_static(b"err\n"));
+                Ok(report(Reason::Exited, Some(number)))
+            }
+            "sleep" => {
+                let time = Duration::from_millis(u64::try_from(number).unwrap());
+                tokio::select! {
+                    () = tokio::time::sleep(time) => Ok(report(Reason::Exited, Some(0))),
+                    () = cancel.cancelled() => Ok(killed()),
+                }
+            }
+            "hang" => {
+                events.stdout(Bytes::from_static(b"so far\n"));
+                cancel.cancelled().await;
+                Ok(killed())
+            }
+            "transient" if job.attempt <= number.unsigned_abs() => {
+                events.stdout(Bytes::from_static(b"half"));
+                Err(SandboxError::Lost(SECRET.into()))
+            }
+            "transient" => Ok(report(Reason::Exited, Some(0))),
+            "broken" => Err(SandboxError::Engine(SECRET.into())),
+            "image" => Err(SandboxError::Image("the image of python could not be built: no network".into())),
+            "panic" => panic!("the fake sandbox was told to"),
+            "artifacts" => leave_artifacts(&job),
+            other => Ok(outcome(other, events)),
+        }
+    }
+}
+
+/// Outcomes that are told at once.
+fn outcome(verb: &str, events: &dyn Events) -> Report {
+    match verb {
+        "signal" => report(Reason::Signaled, Some(128 + 11)),
+        "oom" => failed(Reason::OutOfMemory, "it used more than 512 MiB; raise config.memory_mb"),
+        "timeout" => {
+            events.stdout(Bytes::from_static(b"before the end\n"));
+            failed(Reason::TimedOut, "it ran for more than 300 s; raise config.timeout_seconds")
+        }
+        "flood" => {
+            (0..48).for_each(|_| events.stdout(Bytes::from(vec![b'x'; 64 << 10])));
+            failed(Reason::OutputLimit, "it wrote too much")
+        }
+        "disk" => failed(Reason::DiskLimit, "it filled 256 MiB; raise config.disk_mb"),
+        "binary" => {
+            events.stdout(Bytes::from_static(b"\xff\x00\x1b[2J"));
+            report(Reason::Exited, Some(0))
+        }
+        "value" => Report { result: br#"{"result": "42"}"#.to_vec(), ..report(Reason::Exited, Some(0)) },
+        "compile_error" => {
+            events.phase(Phase::Compile);
+            events.stderr(Bytes::from_static(b"main.c:1: error\n"));
+            let compile = Some(CompileReport { exit_code: 1, duration_us: 2_600 });
+            Report { compile, ..report(Reason::CompileFailed, None) }
+        }
+        other => panic!("no fake behaviour {other:?}"),
+    }
+}
+
+fn report(reason: Reason, exit_code: Option<i32>) -> Report {
+    Report {
+        outcome: Outcome { reason, exit_code, error: None },
+        compile: None,
+        artifacts: Vec::new(),
+        truncated: Truncated::default(),
+        usage: Usage { wall_us: 12_400, cpu_us: 11_000, memory_peak_bytes: Some(9_437_184) },
+        timings: Timings { sandbox_us: 1_000, compile_us: 0, run_us: 12_400, collect_us: 0 },
+        result: Vec::new(),
+        notices: Vec::new(),
+    }
+}
+
+fn failed(reason: Reason, error: &str) -> Report {
+    let outcome = Outcome { reason, exit_code: Some(137), error: Some(error.into()) };
+    Report { outcome, ..report(reason, None) }
+}
+
+fn killed() -> Report {
+    failed(Reason::Killed, "it was killed on request")
+}
+
+fn leave_artifacts(job: &Job) -> Result<Report, SandboxError> {
+    let mut artifacts = Vec::new();
+    for (index, (path, content)) in ARTIFACTS.iter().enumerate() {
+        let file = job.artifact_dir.join(index.to_string());
+        std::fs::write(&file, content)?;
+        let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        artifacts.push(Artifact { path: (*path).into(), size: content.len() as u64, sha256, file });
+    }
+    Ok(Report { artifacts, ..report(Reason::Exited, Some(0)) })
+}
+
+/// Everything that came through the door.
+fn describe(spec: &ExecutionSpec) -> serde_json::Value {
+    let Stdin::Bytes(stdin) = &spec.stdin else { panic!("HTTP has no live input yet") };
+    let files: BTreeMap<_, _> = spec
+        .project
+        .entries()
+        .iter()
+        .filter_map(|entry| match entry.kind {
+            EntryKind::File { size, .. } => Some((entry.path.clone(), size)),
+            EntryKind::Dir => None,
+        })
+        .collect();
+    json!({
+        "language": spec.runtime.name,
+        "argv": spec.command.run,
+        "env": spec.command.env,
+        "stdin": String::from_utf8_lossy(stdin),
+        "files": files,
+        "limits": spec.limits,
+        "artifacts": spec.artifacts,
+    })
+}
+
+impl Sandbox for FakeSandbox {
+    fn run<'a>(
+        &'a self,
+        job: Job,
+        events: &'a dyn Events,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<Report, SandboxError>> {
+        Box::pin(self.act(job, events, cancel))
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
+        let away = self.away.load(Ordering::SeqCst);
+        Box::pin(async move { if away { Err(SandboxError::Engine(SECRET.into())) } else { Ok(()) } })
+    }
+
+    fn image_ready<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, bool> {
+        Box::pin(async { runtime.name == "python" })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
