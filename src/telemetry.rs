@@ -1,6 +1,7 @@
 //! Tracing and metrics set-up.
 
 use std::fmt;
+use std::io::IsTerminal as _;
 use std::sync::atomic::AtomicI64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -22,7 +23,10 @@ use crate::execution::state::Execution;
 pub fn init(json: bool, filter: &str) -> Result<(), InitError> {
     let filter = if filter.is_empty() { "info" } else { filter };
     let filter = EnvFilter::try_new(filter).map_err(|error| InitError(error.to_string()))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people; a file or a log collector gets plain text.
+    let colours = std::io::stderr().is_terminal();
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let done = if json { lines.json().flatten_event(true).try_init() } else { lines.try_init() };
     done.map_err(|error| InitError(error.to_string()))
 }

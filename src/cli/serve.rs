@@ -76,7 +76,8 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
         _ = signals.next() => return Ok(()),
     };
     let metrics = Arc::new(Metrics::default());
-    let on_finish = server::count_finished(&metrics);
+    let finished = Arc::clone(&metrics);
+    let on_finish = Box::new(move |execution: &_| finished.on_finish(execution));
     let service = Service::start(service_config(&config), Arc::new(sandbox), data, on_finish);
     announce(listener.local_addr().unwrap_or(config.listen));
     let app = App { service, catalogue, config: Arc::new(config), metrics };
