@@ -1,0 +1,190 @@
+//! Every hostile project under `tests/fixtures/`: run through the public route, held against what its description
+//! expects, and followed by a look for anything left.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::projects::{describe, described, repository, tar};
+use crate::server::Server;
+
+/// `tests/fixtures/NAME.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fixture {
+    language: Option<String>,
+    entrypoint: Option<String>,
+    #[serde(default)]
+    args: Vec<String>,
+    /// Bytes of standard input, all of them `x`.
+    #[serde(default)]
+    stdin_bytes: usize,
+    #[serde(default)]
+    eval_last_expr: bool,
+    #[serde(default)]
+    config: Map<String, Value>,
+    /// Flag of the server, not of the request.
+    artifact_count: Option<u64>,
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    status: String,
+    reason: String,
+    exit_code: Option<i64>,
+    stdout: Option<String>,
+    stdout_base64: Option<String>,
+    #[serde(default)]
+    stdout_has: Vec<String>,
+    #[serde(default)]
+    stdout_lacks: Vec<String>,
+    #[serde(default)]
+    stderr_has: Vec<String>,
+    #[serde(default)]
+    compile_stderr_has: Vec<String>,
+    #[serde(default)]
+    error_has: Vec<String>,
+    #[serde(default)]
+    truncated: Vec<String>,
+    artifacts: Option<Vec<String>>,
+    artifact_count: Option<usize>,
+    result: Option<String>,
+    within_seconds: Option<f64>,
+}
+
+fn metadata(fixture: &Fixture) -> Value {
+    let mut metadata = json!({
+        "script_args": fixture.args,
+        "stdin": "x".repeat(fixture.stdin_bytes),
+        "eval_last_expr": fixture.eval_last_expr,
+        "config": fixture.config,
+    });
+    for (field, value) in [("language", &fixture.language), ("entrypoint", &fixture.entrypoint)] {
+        if let Some(value) = value {
+            metadata[field] = json!(value);
+        }
+    }
+    metadata
+}
+
+fn text<'a>(result: &'a Value, field: &str) -> &'a str {
+    result.pointer(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn assert_contains(result: &Value, field: &str, parts: &[String]) {
+    for part in parts {
+        assert!(text(result, field).contains(part.as_str()), "{field} lacks {part:?}: {result:#}");
+    }
+}
+
+fn assert_as_expected(expect: &Expect, result: &Value) {
+    let ended = (text(result, "/status"), text(result, "/reason"));
+    assert_eq!(ended, (expect.status.as_str(), expect.reason.as_str()), "{result:#}");
+    if let Some(code) = expect.exit_code {
+        assert_eq!(result["exit_code"], code, "{result:#}");
+    }
+    for (field, expected) in
+        [("/stdout", &expect.stdout), ("/stdout_base64", &expect.stdout_base64), ("/result", &expect.result)]
+    {
+        if let Some(expected) = expected {
+            assert_eq!(text(result, field), expected, "{field}: {result:#}");
+        }
+    }
+    assert_contains(result, "/stdout", &expect.stdout_has);
+    assert_contains(result, "/stderr", &expect.stderr_has);
+    assert_contains(result, "/compile/stderr", &expect.compile_stderr_has);
+    assert_contains(result, "/error", &expect.error_has);
+    for part in &expect.stdout_lacks {
+        assert!(!text(result, "/stdout").contains(part.as_str()), "stdout has {part:?}: {result:#}");
+    }
+    for stream in ["stdout", "stderr", "artifacts"] {
+        let expected = expect.truncated.iter().any(|truncated| truncated == stream);
+        assert_eq!(result["truncated"][stream], expected, "truncated.{stream}: {result:#}");
+    }
+    assert_artifacts(expect, result);
+    if let Some(seconds) = expect.within_seconds {
+        let timings = &result["timings"];
+        let spent = timings["run_ms"].as_f64().unwrap() + timings["compile_ms"].as_f64().unwrap();
+        assert!(spent <= seconds * 1000.0, "it took {spent} ms: {result:#}");
+    }
+}
+
+fn assert_artifacts(expect: &Expect, result: &Value) {
+    let artifacts = result["artifacts"].as_array().cloned().unwrap_or_default();
+    if let Some(expected) = &expect.artifacts {
+        let paths: Vec<_> = artifacts.iter().map(|artifact| artifact["path"].as_str().unwrap()).collect();
+        assert_eq!(paths, *expected, "{result:#}");
+    }
+    if let Some(count) = expect.artifact_count {
+        assert_eq!(artifacts.len(), count, "{result:#}");
+    }
+}
+
+async fn behave(name: &str) {
+    let fixture: Fixture = describe(&format!("tests/fixtures/{name}.toml"));
+    let count = fixture.artifact_count.map(|count| count.to_string());
+    let flags: Vec<&str> = count.iter().flat_map(|count| ["--artifact-count", count]).collect();
+    let server = Server::start_with(&flags).await;
+    let archive = tar(&repository(&format!("tests/fixtures/{name}")));
+    let result = server.sync(&archive, &metadata(&fixture)).await;
+    assert_as_expected(&fixture.expect, &result);
+    assert_eq!(result["attempt"], 1, "it must not be tried again: {result:#}");
+
+    // The sweep: the server is well, and the next program runs as if nothing had been.
+    let health = server.client.get(format!("{}/healthz", server.url)).timeout(Duration::from_secs(1));
+    assert!(health.send().await.unwrap().status().is_success());
+    let hello = server.eval(&json!({"language": "bash", "code": "echo hello"})).await;
+    assert_eq!(hello["stdout"], "hello\n", "{hello:#}");
+    server.finish().await;
+}
+
+macro_rules! behaviours {
+    ($($name:ident)*) => {
+        $(#[tokio::test]
+        async fn $name() {
+            behave(stringify!($name)).await;
+        })*
+
+        #[test]
+        fn every_fixture_has_its_test() {
+            assert_eq!(described("tests/fixtures"), [$(stringify!($name)),*]);
+        }
+    };
+}
+
+behaviours! {
+    closes_stdout
+    compile_bomb
+    compile_error
+    daemonises
+    eval_last_expr
+    eval_last_expr_exits
+    exits_nonzero
+    fd_bomb
+    fills_disk
+    forged_frames
+    fork_bomb
+    ignores_sigterm
+    inode_bomb
+    invalid_utf8
+    many_artifacts
+    memory_bomb
+    memory_bomb_child
+    never_reads_stdin
+    opens_sockets
+    output_flood
+    output_over_the_cap
+    reads_proc
+    segfault
+    setuid_search
+    sleeps_forever
+    sparse_file
+    sparse_file_caught
+    stops_itself
+    symlink_artifacts
+    thread_bomb
+    writes_outside
+}

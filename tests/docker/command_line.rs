@@ -1,0 +1,120 @@
+//! The commands as a person types them.
+
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::engine;
+use crate::projects::repository;
+use crate::server::EXECBOX;
+
+fn execbox(args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(EXECBOX)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_program_from_standard_input_runs() {
+    let output = execbox(&["run", "-", "--language", "python"], "print(6*7)");
+    assert_eq!((stdout(&output).as_str(), output.status.code()), ("42\n", Some(0)));
+}
+
+#[test]
+fn a_folder_is_compiled_and_its_exit_code_passed_on() {
+    let folder = repository("examples/c/matrix");
+    let folder = folder.to_str().unwrap();
+    let output = execbox(&["run", folder, "--", "no-such-file"], "");
+    assert_ne!(output.status.code(), Some(0), "{}", stdout(&output));
+    let output = execbox(&["run", folder], "");
+    assert!(output.status.success() || output.status.code().is_some());
+}
+
+#[test]
+fn input_arguments_and_environment_reach_the_program_and_files_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("main.py");
+    let code = "import os, sys\nopen('out.txt', 'w').write(sys.stdin.read() + sys.argv[1] + os.environ['NAME'])\n\
+                sys.exit(3)";
+    std::fs::write(&program, code).unwrap();
+    let back = folder.path().join("back");
+    let args = ["run", program.to_str().unwrap(), "-o", back.to_str().unwrap(), "--env", "NAME=c", "--", "b"];
+    let output = execbox(&args, "a");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(std::fs::read_to_string(back.join("out.txt")).unwrap(), "abc");
+}
+
+#[test]
+fn a_limit_says_in_a_sentence_what_happened() {
+    let output = execbox(&["run", "-", "--language", "bash", "--timeout", "1"], "sleep 60");
+    assert_eq!(output.status.code(), Some(124));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("timed out"), "{complaint}");
+}
+
+#[tokio::test]
+async fn control_c_kills_the_container() {
+    let mut child = Command::new(EXECBOX)
+        .args(["run", "-", "--language", "bash"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"echo up; sleep 600").unwrap();
+    let mut up = [0; 3];
+    child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    let pid = child.id();
+    let owned = engine::containers("execbox.app").await;
+    assert!(!owned.is_empty());
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGINT).unwrap();
+    let began = Instant::now();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    assert_owner_has_nothing(pid).await;
+}
+
+/// The owner label holds the process id between slashes.
+async fn assert_owner_has_nothing(pid: u32) {
+    for id in engine::containers("execbox.app").await {
+        let options = None::<bollard::query_parameters::InspectContainerOptions>;
+        let Ok(inspected) = engine::engine().await.inspect_container(&id, options).await else { continue };
+        let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
+        assert!(!labels["execbox.owner"].contains(&format!("/{pid}/")), "container {id} is left");
+    }
+}
+
+#[test]
+fn doctor_passes_only_with_a_real_execution() {
+    let output = execbox(&["doctor"], "");
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    assert!(stdout(&output).lines().any(|line| line.starts_with("ok") && line.contains("a program ran")));
+    let output = execbox(&["doctor", "--docker-host", "unix:///nowhere/docker.sock"], "");
+    assert_ne!(output.status.code(), Some(0));
+    assert!(stdout(&output).contains("setup-engine.sh"), "{}", stdout(&output));
+}
+
+#[test]
+fn runtimes_and_images_are_listed() {
+    let output = execbox(&["runtimes"], "");
+    for language in ["python", "node", "bash", "c"] {
+        assert!(stdout(&output).contains(language), "{}", stdout(&output));
+    }
+    assert_eq!(execbox(&["images", "build", "bash"], "").status.code(), Some(0));
+    let images = execbox(&["images", "list"], "");
+    assert!(stdout(&images).contains("execbox/bash:"), "{}", stdout(&images));
+}

@@ -1,0 +1,85 @@
+//! Every project under `examples/`: detected, run sync and async, the same both ways, with its artifacts.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::projects::{describe, described, repository, tar};
+use crate::server::Server;
+
+/// `examples/LANGUAGE/PROJECT.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Example {
+    language: Option<String>,
+    entrypoint: Option<String>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    stdin: String,
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    #[serde(default)]
+    exit_code: i64,
+    stdout: String,
+    #[serde(default)]
+    stderr: String,
+    #[serde(default)]
+    artifacts: Vec<String>,
+}
+
+fn paths(result: &Value) -> Vec<String> {
+    let artifacts = result["artifacts"].as_array().cloned().unwrap_or_default();
+    artifacts.iter().map(|artifact| artifact["path"].as_str().unwrap().to_owned()).collect()
+}
+
+fn assert_as_expected(expect: &Expect, result: &Value) {
+    assert_eq!(result["status"], "completed", "{result:#}");
+    assert_eq!(result["exit_code"], expect.exit_code, "{result:#}");
+    assert_eq!(result["stdout"].as_str().unwrap_or_default(), expect.stdout, "{result:#}");
+    assert_eq!(result["stderr"].as_str().unwrap_or_default(), expect.stderr, "{result:#}");
+    assert_eq!(paths(result), expect.artifacts, "{result:#}");
+}
+
+async fn run_both_ways(server: &Server, language: &str, name: &str) {
+    let example: Example = describe(&format!("examples/{language}/{name}.toml"));
+    let archive = tar(&repository(&format!("examples/{language}/{name}")));
+    let mut metadata = json!({"script_args": example.args, "stdin": example.stdin});
+    for (field, value) in [("language", &example.language), ("entrypoint", &example.entrypoint)] {
+        if let Some(value) = value {
+            metadata[field] = json!(value);
+        }
+    }
+    let sync = server.sync(&archive, &metadata).await;
+    assert_as_expected(&example.expect, &sync);
+    let id = server.submit(&archive, &metadata).await;
+    let polled = server.wait(&id).await;
+    assert_as_expected(&example.expect, &polled);
+    for (sync, polled) in [(&sync, &polled)] {
+        let hashes = |result: &Value| result["artifacts"].as_array().cloned().unwrap_or_default();
+        assert_eq!(hashes(sync), hashes(polled), "the same artifacts both ways");
+    }
+    for path in &example.expect.artifacts {
+        let url = format!("{}/api/v1/executions/{id}/artifacts/{path}", server.url);
+        let file = server.client.get(url).send().await.unwrap();
+        assert_eq!(file.headers()["content-type"], "application/octet-stream");
+        assert!(!file.bytes().await.unwrap().is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_example_does_what_it_says_sync_and_async() {
+    let server = Server::start().await;
+    let mut seen = 0;
+    for language in ["bash", "c", "node", "python"] {
+        for name in described(&format!("examples/{language}")) {
+            run_both_ways(&server, language, &name).await;
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "an example for each runtime");
+    server.finish().await;
+}

@@ -1,0 +1,20 @@
+//! The real server over the real Engine. These tests fail, and do not skip, where there is no Engine.
+//!
+//! - [`examples`]: every project under `examples/`, sync and async.
+//! - [`behaviours`]: every hostile project under `tests/fixtures/`, with the exact reason.
+//! - [`profile`]: what `inspect` says of a container, field by field.
+//! - [`output`]: nothing lost, nothing mixed up, many at a time.
+//! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
+//! - [`command_line`]: `execbox run` and the other commands.
+
+#![allow(unreachable_pub, reason = "one binary, nobody else reaches it")]
+
+mod behaviours;
+mod command_line;
+mod engine;
+mod examples;
+mod lifecycle;
+mod output;
+mod profile;
+mod projects;
+mod server;

@@ -1,0 +1,68 @@
+//! Output is exact: nothing lost, nothing of another's, many at a time.
+
+use futures::StreamExt as _;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::projects::tar_of;
+use crate::server::Server;
+
+#[tokio::test]
+async fn two_hundred_hellos_eight_at_a_time_are_exact() {
+    let server = Server::start_with(&["--workers", "8"]).await;
+    let hellos = futures::stream::iter(0..200).map(|number| {
+        let server = &server;
+        async move {
+            let code = format!("print('hello {number}')");
+            let result = server.eval(&json!({"code": code})).await;
+            assert_eq!(result["stdout"], format!("hello {number}\n"), "{result:#}");
+            assert_eq!((&result["reason"], &result["attempt"]), (&json!("exited"), &json!(1)), "{result:#}");
+        }
+    });
+    hellos.buffer_unordered(8).collect::<Vec<()>>().await;
+    server.finish().await;
+}
+
+/// Both streams and an artifact, a mebibyte each, told by their hashes.
+#[tokio::test]
+async fn a_mebibyte_of_noise_comes_through_every_way_byte_for_byte() {
+    const PROGRAM: &str = "
+import hashlib, os, sys
+out, err, art = (os.urandom(1 << 20) for _ in range(3))
+open('noise.bin', 'wb').write(art)
+sys.stdout.buffer.write(out)
+sys.stderr.buffer.write(err)
+open('hashes.txt', 'w').write(' '.join(hashlib.sha256(x).hexdigest() for x in (out, err, art)))
+";
+    let server = Server::start().await;
+    let archive = tar_of(&[("main.py", PROGRAM.as_bytes())]);
+    for _ in 0..10 {
+        let result = server.sync(&archive, &json!({})).await;
+        let id = result["execution_id"].as_str().unwrap();
+        let file = async |name: &str| {
+            let url = format!("{}/api/v1/executions/{id}/artifacts/{name}", server.url);
+            server.client.get(url).send().await.unwrap().bytes().await.unwrap()
+        };
+        let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let stream = |name: &str| {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD.decode(result[name].as_str().unwrap()).unwrap()
+        };
+        let got = [stream("stdout_base64"), stream("stderr_base64"), file("noise.bin").await.to_vec()];
+        let expected = file("hashes.txt").await;
+        assert_eq!(got.map(|bytes| hash(&bytes)).join(" ").as_bytes(), expected);
+        assert_eq!(result["truncated"], json!({"stdout": false, "stderr": false, "artifacts": false}));
+    }
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn large_input_reaches_the_program_whole() {
+    let server = Server::start().await;
+    let input = "0123456789abcde\n".repeat(1 << 18);
+    let code = "import sys, hashlib\nprint(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())";
+    let result = server.eval(&json!({"code": code, "stdin": input})).await;
+    let expected: String = Sha256::digest(&input).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(result["stdout"], format!("{expected}\n"));
+    server.finish().await;
+}

@@ -1,0 +1,119 @@
+//! While a program sleeps, `inspect` of its container shows every field of the profile.
+
+use serde_json::{Value, json};
+
+use crate::engine;
+use crate::server::Server;
+
+const MIB: u64 = 1 << 20;
+
+async fn inspected() -> Value {
+    let server = Server::start().await;
+    let id = server.submit_code("bash", "echo up; sleep 60").await;
+    server.wrote(&id, "up").await;
+    let inspected = engine::running(&server.label()).await;
+    server.kill(&id).await;
+    server.finish().await;
+    serde_json::to_value(inspected).unwrap()
+}
+
+fn assert_fields(object: &Value, expected: &Value) {
+    for (field, value) in expected.as_object().unwrap() {
+        assert_eq!(&object[field], value, "{field}");
+    }
+}
+
+/// Absent, null, empty or false: the Engine's versions differ in how they say nothing.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Bool(true) => false,
+    }
+}
+
+#[tokio::test]
+async fn a_container_has_the_whole_profile() {
+    let inspected = inspected().await;
+    let (config, host) = (&inspected["Config"], &inspected["HostConfig"]);
+    let memory = (512 + 256 + 16 + 64 + 16) * MIB;
+    assert_fields(
+        config,
+        &json!({
+            "Entrypoint": ["/.execbox-runner/execbox"], "Cmd": ["__runner"], "WorkingDir": "/work", "Tty": false,
+            "OpenStdin": true, "StdinOnce": true, "AttachStdin": true, "AttachStdout": true, "AttachStderr": true,
+            "Hostname": "execbox", "NetworkDisabled": true, "StopSignal": "SIGKILL", "StopTimeout": 1,
+            "Healthcheck": {"Test": ["NONE"]},
+        }),
+    );
+    assert_fields(
+        host,
+        &json!({
+            "NetworkMode": "none", "ReadonlyRootfs": true, "ShmSize": 64 * MIB, "IpcMode": "private",
+            "Memory": memory, "MemorySwap": memory, "OomScoreAdj": 500, "NanoCpus": 1_000_000_000, "CpuShares": 256,
+            "PidsLimit": 129, "CapDrop": ["ALL"], "Privileged": false, "CgroupnsMode": "private",
+            "AutoRemove": false, "LogConfig": {"Type": "none", "Config": {}},
+        }),
+    );
+    for field in [
+        "Binds", "VolumesFrom", "Devices", "DeviceRequests", "DeviceCgroupRules", "GroupAdd", "ExtraHosts", "Dns",
+        "PortBindings", "Sysctls", "StorageOpt", "CapAdd", "UsernsMode", "PidMode", "UTSMode", "OomKillDisable",
+        "PublishAllPorts", "Init",
+    ] {
+        assert!(is_nothing(&host[field]), "{field} is {}", host[field]);
+    }
+    assert!(is_nothing(&config["Volumes"]));
+    assert_eq!(host["RestartPolicy"]["Name"], "no");
+    assert_by_hand(&inspected);
+}
+
+/// Fields that hold more than one fact.
+fn assert_by_hand(inspected: &Value) {
+    let (config, host) = (&inspected["Config"], &inspected["HostConfig"]);
+    assert!(config["Image"].as_str().unwrap().starts_with("sha256:"), "the image's id, not a tag");
+    let (uid, gid) = config["User"].as_str().unwrap().split_once(':').unwrap();
+    assert!(uid == gid && (20_000..21_000).contains(&uid.parse::<u32>().unwrap()), "{uid}:{gid}");
+    assert_eq!(config["Env"], json!(["PATH=/usr/local/bin:/usr/bin:/bin"]), "nothing secret");
+
+    let work = format!(
+        "rw,exec,nosuid,nodev,size={},nr_inodes=65536,uid={uid},gid={uid},mode=0700",
+        256 * MIB
+    );
+    let tmp = format!("rw,noexec,nosuid,nodev,size={},nr_inodes=1024,mode=1777", 16 * MIB);
+    assert_eq!(host["Tmpfs"], json!({"/work": work, "/tmp": tmp}));
+
+    let options: Vec<&str> = host["SecurityOpt"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
+    assert!(options.contains(&"no-new-privileges"));
+    assert!(options.iter().any(|option| option.starts_with("seccomp={")), "our own filter");
+    assert!(!options.iter().any(|option| option.contains("unconfined") || option.contains("disable")));
+
+    let mounts = inspected["Mounts"].as_array().unwrap();
+    assert_eq!(mounts.len(), 1, "{mounts:?}");
+    assert_fields(&mounts[0], &json!({"Type": "volume", "Destination": "/.execbox-runner", "RW": false}));
+
+    let limits = host["Ulimits"].as_array().unwrap();
+    let limit = |name: &str| limits.iter().find(|limit| limit["Name"] == name).map(|limit| limit["Hard"].clone());
+    assert_eq!(limit("nofile"), Some(json!(1024)));
+    assert_eq!(limit("fsize"), Some(json!(256 * MIB)));
+    assert_eq!(limit("core"), Some(json!(1)));
+    assert_eq!(limit("memlock"), Some(json!(65_536)));
+    assert_eq!(limit("stack"), Some(json!(64 * MIB)));
+    assert_eq!(limit("cpu"), Some(json!(361)));
+    assert_eq!(limit("nproc"), None, "it would count all containers of the user id together");
+
+    let paths = |field: &str| host[field].as_array().unwrap().iter().map(|path| path.as_str().unwrap().to_owned());
+    for path in ["/proc/kcore", "/proc/keys", "/proc/kallsyms", "/proc/locks", "/proc/interrupts", "/sys/firmware",
+        "/sys/kernel", "/sys/block", "/sys/class/dmi", "/proc/diskstats", "/proc/config.gz", "/proc/timer_list"]
+    {
+        assert!(paths("MaskedPaths").any(|masked| masked == path), "{path} is not masked");
+    }
+    let readonly: Vec<String> = paths("ReadonlyPaths").collect();
+    assert_eq!(readonly, ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
+    let labels = config["Labels"].as_object().unwrap();
+    for label in ["execbox.app", "execbox.instance", "execbox.owner", "execbox.execution", "execbox.attempt"] {
+        assert!(labels.contains_key(label), "{label}");
+    }
+}
