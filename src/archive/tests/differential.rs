@@ -1,6 +1,8 @@
-//! A25: whatever we accept, another reader lists the same way.
+//! A25: whatever we accept, other readers list the same way.
 
+use std::collections::HashMap;
 use std::io::Read;
+use std::process::Command;
 
 use proptest::prelude::*;
 
@@ -131,6 +133,65 @@ proptest! {
             let theirs = listed_by_tar_crate(&archive);
             prop_assert!(theirs.is_ok(), "ours {ours:?}, the tar crate {theirs:?}");
             prop_assert_eq!(canonical(ours), canonical(theirs.unwrap()));
+        }
+    }
+}
+
+/// Lists every archive of a folder, as JSON.
+const LIST_WITH_PYTHON: &str = "
+import json, os, sys, tarfile
+os.chdir(sys.argv[1])
+def lists(path):
+    with tarfile.open(path, 'r:') as tar:
+        return [[e.name, None if e.isdir() else tar.extractfile(e).read().hex(), bool(e.mode & 0o100)] for e in tar]
+json.dump({path: lists(path) for path in os.listdir('.')}, sys.stdout)";
+
+type PythonList = Vec<(String, Option<String>, bool)>;
+
+fn listed_by_python(archives: &[Vec<u8>]) -> Option<Vec<Vec<Got>>> {
+    let folder = tempfile::tempdir().unwrap();
+    for (n, archive) in archives.iter().enumerate() {
+        std::fs::write(folder.path().join(n.to_string()), archive).unwrap();
+    }
+    let mut python = Command::new("python3");
+    // Not on every machine.
+    let output = python.args(["-c", LIST_WITH_PYTHON]).arg(folder.path()).output().ok()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut lists: HashMap<String, PythonList> = serde_json::from_slice(&output.stdout).unwrap();
+    Some((0..archives.len()).map(|n| from_python(lists.remove(&n.to_string()).unwrap())).collect())
+}
+
+fn from_python(list: PythonList) -> Vec<Got> {
+    let bytes = |hex: &String| {
+        let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect::<Vec<u8>>()
+    };
+    list.into_iter()
+        .map(|(name, hex, executable)| Got {
+            path: name.strip_prefix("./").unwrap_or(if name == "." { "" } else { &name }).to_owned(),
+            executable: executable && hex.is_some(),
+            content: hex.as_ref().map(bytes),
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 50, ..ProptestConfig::with_cases(4) })]
+
+    #[test]
+    fn a25_python_lists_alike_what_is_accepted(
+        tries in prop::collection::vec(
+            (prop::sample::select(seeds()), prop::collection::vec(mutation(), 1..3)), 1000),
+    ) {
+        let mutated = tries.into_iter().map(|(mut archive, mutations)| {
+            mutations.iter().for_each(|mutation| mutate(&mut archive, mutation));
+            archive
+        });
+        let accepted: Vec<_> = mutated.filter_map(|archive| Some((read(&archive).ok()?, archive))).collect();
+        let (ours, archives): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
+        let Some(theirs) = listed_by_python(&archives) else { return Ok(()) };
+        for (ours, theirs) in ours.into_iter().zip(theirs) {
+            prop_assert_eq!(canonical(ours), canonical(theirs));
         }
     }
 }

@@ -4,9 +4,14 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-mod bodies {
+mod archive_body {
     use crate as execbox;
-    include!("../../../fuzz/bodies.rs");
+    include!("../../../fuzz/bodies/archive.rs");
+}
+
+mod frames_body {
+    use crate as execbox;
+    include!("../../../fuzz/bodies/frames.rs");
 }
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -28,7 +33,7 @@ fn mutated(target: &str) -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn every_target_has_seeds_and_takes_them() {
-    for (target, body) in [("archive", bodies::archive as fn(&[u8])), ("frames", bodies::frames)] {
+    for (target, body) in [("archive", archive_body::archive as fn(&[u8])), ("frames", frames_body::frames)] {
         let seeds = seeds(target);
         assert!(seeds.len() >= 3, "{target}");
         seeds.iter().for_each(|seed| body(seed));
@@ -38,17 +43,17 @@ fn every_target_has_seeds_and_takes_them() {
 proptest! {
     #[test]
     fn the_archive_target_takes_mutations(bytes in mutated("archive")) {
-        bodies::archive(&bytes);
+        archive_body::archive(&bytes);
     }
 
     #[test]
     fn the_frames_target_takes_mutations(bytes in mutated("frames")) {
-        bodies::frames(&bytes);
+        frames_body::frames(&bytes);
     }
 
     #[test]
     fn both_targets_take_anything(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
-        bodies::archive(&bytes);
-        bodies::frames(&bytes);
+        archive_body::archive(&bytes);
+        frames_body::frames(&bytes);
     }
 }

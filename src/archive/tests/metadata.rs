@@ -155,7 +155,10 @@ fn one_key_twice_is_refused() {
 #[test]
 fn global_headers_may_only_hold_what_is_ignored() {
     let harmless = pax_of(b'g', &[("comment", b"of git archive"), ("mtime", b"1")]);
-    assert_accepted(&tar_of(&[harmless.clone(), file("x", b"1"), harmless]), &[got_file("x", b"1")]);
+    let named = pax(&[("path", b"y")]);
+    let archive = tar_of(&[harmless.clone(), file("x", b"1"), harmless.clone(), named, file("z", b"2")]);
+    assert_accepted(&archive, &[got_file("x", b"1"), got_file("y", b"2")]);
+    assert_refused(&tar_of(&[file("x", b"1"), harmless]), BAD);
     for key in ["path", "size", "linkpath", "GNU.sparse.major"] {
         assert_refused(&tar_of(&[pax_of(b'g', &[(key, b"1")]), file("x", b"1")]), BAD);
     }
@@ -191,7 +194,15 @@ fn an_empty_extended_header_is_accepted() {
 }
 
 #[test]
-fn a_long_name_without_nul_at_its_end_is_accepted() {
-    let name = Member::new(b'L', b"././@LongLink", b"lib/a").gnu();
-    assert_accepted(&tar_of(&[name, file("x", b"1").gnu()]), &[got_file("lib/a", b"1")]);
+fn a25_a_long_name_without_nul_at_its_end_is_refused() {
+    // Python and GNU tar would take the name to be "lib/a", beyond the size.
+    let name = Member::new(b'L', b"././@LongLink", b"lib/a").gnu().size(b"00000000003\0");
+    assert_refused(&tar_of(&[name, file("x", b"1").gnu()]), BAD);
+}
+
+#[test]
+fn a25_nul_inside_a_pax_record_is_refused() {
+    for body in [&b"8 pat\0=a\n"[..], b"15 comment=a\0b\n", b"24 SCHILY.xattr.us\0er=a\n"] {
+        assert_refused(&tar_of(&[Member::new(b'x', b"meta", body), file("x", b"1")]), BAD);
+    }
 }

@@ -121,6 +121,8 @@ fn folders_of_v7_are_files_with_a_slash() {
     let old = |name: &str| Member::new(0, name.as_bytes(), b"").v7();
     assert_accepted(&tar_of(&[old("lib/"), old("lib/x")]), &[got_dir("lib"), got_file("lib/x", b"")]);
     // Other readers disagree about these.
+    assert_refused(&tar_of(&[long_name("x"), old("lib/")]), RefusalCode::BadPath);
+    assert_refused(&tar_of(&[long_name("lib/"), old("x")]), RefusalCode::BadPath);
     assert_refused(&tar_of(&[Member::new(0, b"lib/", b"")]), RefusalCode::BadPath);
     assert_refused(&tar_of(&[file("lib/", b"").v7()]), RefusalCode::BadPath);
 }
