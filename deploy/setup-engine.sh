@@ -9,6 +9,8 @@
 #   EXECBOX_DOCKERD_SECONDS  how long it may take until it answers (90)
 set -euo pipefail
 
+# dockerd lives where an ordinary user does not look.
+PATH=$PATH:/usr/sbin:/sbin
 DOCKER_HOST=${DOCKER_HOST:-${EXECBOX_DOCKER_HOST:-}}
 BASE_IMAGE=${EXECBOX_BASE_IMAGE:-debian:trixie-slim}
 LOG=${EXECBOX_DOCKERD_LOG:-/var/log/execbox-dockerd.log}

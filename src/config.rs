@@ -241,25 +241,25 @@ impl Config {
             millis
         };
         let shared = Limits {
-            timeout_ms: l.timeout_seconds * 1000,
-            compile_timeout_ms: l.compile_timeout_seconds * 1000,
-            memory_bytes: l.memory_mb * MIB,
-            disk_bytes: l.disk_mb * MIB,
+            timeout_ms: l.timeout_seconds.saturating_mul(1000),
+            compile_timeout_ms: l.compile_timeout_seconds.saturating_mul(1000),
+            memory_bytes: l.memory_mb.saturating_mul(MIB),
+            disk_bytes: l.disk_mb.saturating_mul(MIB),
             disk_inodes: l.disk_inodes,
             cpu_millis: millis(l.cpus),
             pids: l.pids,
-            output_bytes: l.output_kb * KIB,
-            artifact_bytes: l.artifact_mb * MIB,
+            output_bytes: l.output_kb.saturating_mul(KIB),
+            artifact_bytes: l.artifact_mb.saturating_mul(MIB),
             artifact_count: l.artifact_count,
         };
         let ceiling = Limits {
-            timeout_ms: l.max_timeout_seconds * 1000,
-            compile_timeout_ms: l.max_compile_timeout_seconds * 1000,
-            memory_bytes: l.max_memory_mb * MIB,
-            disk_bytes: l.max_disk_mb * MIB,
+            timeout_ms: l.max_timeout_seconds.saturating_mul(1000),
+            compile_timeout_ms: l.max_compile_timeout_seconds.saturating_mul(1000),
+            memory_bytes: l.max_memory_mb.saturating_mul(MIB),
+            disk_bytes: l.max_disk_mb.saturating_mul(MIB),
             cpu_millis: millis(l.max_cpus),
             pids: l.max_pids,
-            output_bytes: l.max_output_kb * KIB,
+            output_bytes: l.max_output_kb.saturating_mul(KIB),
             ..shared
         };
         LimitPolicy { default: shared, ceiling }
@@ -269,7 +269,7 @@ impl Config {
     #[must_use]
     pub fn archive_limits(&self) -> ArchiveLimits {
         ArchiveLimits {
-            bytes: self.request.archive_mb * MIB,
+            bytes: self.request.archive_mb.saturating_mul(MIB),
             entries: self.request.archive_entries,
             depth: self.request.archive_depth,
         }
@@ -337,5 +337,36 @@ impl BuildConfig {
             Some(path) if path.is_file() => Ok(Some(path.clone())),
             Some(path) => Err(format!("--ca-bundle {}: there is no such file", path.display())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ca_bundle_is_a_file_or_the_sentence_says_which_is_missing() {
+        let bundle = |name: Option<&str>| {
+            let build = BuildConfig { ca_bundle: name.map(PathBuf::from), ..Config::default().build };
+            build.ca_bundle_file()
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(bundle(None), Ok(None));
+        assert_eq!(bundle(Some("")), Ok(None), "an empty variable is none");
+        assert_eq!(bundle(file.path().to_str()), Ok(Some(file.path().to_owned())));
+        assert!(bundle(Some("/no/such/bundle")).unwrap_err().contains("/no/such/bundle"));
+    }
+
+    #[test]
+    fn a_named_engine_wins() {
+        let config = Config { docker_host: Some("unix:///x.sock".into()), ..Config::default() };
+        assert_eq!(config.engine_address().as_deref(), Some("unix:///x.sock"));
+    }
+
+    #[test]
+    fn a_limit_beyond_all_measure_stays_one() {
+        let mut config = Config::default();
+        config.limits.max_memory_mb = u64::MAX;
+        assert_eq!(config.limit_policy().ceiling.memory_bytes, u64::MAX);
     }
 }
