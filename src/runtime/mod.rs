@@ -189,16 +189,16 @@ mod tests {
     #[test]
     fn the_hash_follows_every_path_and_byte() {
         let runtime = (*python()).clone();
-        let with = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+        let with = |change: fn(&mut BTreeMap<String, Vec<u8>>)| {
             let mut context = (*runtime.context).clone();
             change(&mut context);
             Runtime { context: Arc::new(context), ..runtime.clone() }.content_hash()
         };
-        let same = with(&|_| {});
+        let same = with(|_| {});
         assert_eq!(same, runtime.content_hash());
         assert_eq!(same.len(), 64);
-        let changed = with(&|context| context.get_mut("eval.py").unwrap().push(b'\n'));
-        let renamed = with(&|context| {
+        let changed = with(|context| context.get_mut("eval.py").unwrap().push(b'\n'));
+        let renamed = with(|context| {
             let content = context.remove("eval.py").unwrap();
             context.insert("eval2.py".into(), content);
         });

@@ -1,0 +1,143 @@
+//! Which runtime a project runs on, and where it starts.
+
+use std::sync::Arc;
+
+use crate::archive::{Entry, EntryKind};
+use crate::execution::intake::IntakeError;
+use crate::runtime::{Catalogue, Runtime, shown};
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) runtime: Arc<Runtime>,
+    /// A file of the project.
+    pub(super) entrypoint: String,
+}
+
+pub(super) fn find(
+    catalogue: &Catalogue,
+    language: Option<&str>,
+    entrypoint: Option<&str>,
+    entries: &[Entry],
+) -> Result<Start, IntakeError> {
+    let entrypoint = entrypoint.map(|path| named(path, entries)).transpose()?;
+    let runtime = match language {
+        Some(language) => catalogue.resolve(language)?,
+        None => catalogue.detect(entrypoint.as_deref(), entries)?,
+    };
+    let entrypoint = match entrypoint {
+        Some(entrypoint) => entrypoint,
+        None => runtime.find_entrypoint(entries)?,
+    };
+    Ok(Start { runtime, entrypoint })
+}
+
+/// The file that the caller names, in the project's own spelling.
+fn named(asked: &str, entries: &[Entry]) -> Result<String, IntakeError> {
+    let path = asked.trim_start_matches("./");
+    let is_path = !path.contains(|letter: char| letter == '\\' || letter.is_control())
+        && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if !is_path {
+        let message =
+            format!("entrypoint: `{}` must be the path of a file, relative to the project", shown(asked));
+        return Err(IntakeError::new("bad_path", message));
+    }
+    let is_inside = |entry: &Entry| entry.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+    let entry = entries.iter().find(|entry| entry.path == path);
+    let is_folder = entry.is_some_and(|entry| entry.kind == EntryKind::Dir) || entries.iter().any(is_inside);
+    match entry {
+        _ if is_folder => {
+            let message = format!("entrypoint: `{}` is a folder; name a file in it", shown(asked));
+            Err(IntakeError::new("no_entrypoint", message))
+        }
+        Some(entry) => Ok(entry.path.clone()),
+        None => Err(IntakeError::new("no_entrypoint", missing(path, entries))),
+    }
+}
+
+/// Archives are often packed from one folder too high, so a file of the same name elsewhere is worth a word.
+fn missing(path: &str, entries: &[Entry]) -> String {
+    let name = path.rsplit('/').next();
+    let elsewhere = entries.iter().find(|entry| entry.path.rsplit('/').next() == name);
+    let hint = elsewhere.map_or(String::new(), |entry| format!("; there is `{}`", shown(&entry.path)));
+    format!("entrypoint: `{}` is not a file of the project{hint}", shown(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(paths: &[&str]) -> Vec<Entry> {
+        let entry = |path: &&str| match path.strip_suffix('/') {
+            Some(folder) => Entry { path: folder.to_owned(), kind: EntryKind::Dir },
+            None => Entry { path: (*path).to_owned(), kind: EntryKind::File { size: 1, executable: false } },
+        };
+        paths.iter().map(entry).collect()
+    }
+
+    fn start(
+        language: Option<&str>,
+        entrypoint: Option<&str>,
+        paths: &[&str],
+    ) -> Result<(String, String), IntakeError> {
+        let catalogue = Catalogue::load(None).unwrap();
+        find(&catalogue, language, entrypoint, &project(paths))
+            .map(|start| (start.runtime.name.clone(), start.entrypoint))
+    }
+
+    #[test]
+    fn language_and_entrypoint_are_taken_or_found() {
+        for (language, entrypoint, paths, runtime, path) in [
+            (Some("python"), Some("a.txt"), &["a.txt"][..], "python", "a.txt"),
+            (Some("py@3.13"), None, &["main.py", "x.py"], "python", "main.py"),
+            (Some("node"), None, &["main.py", "main.js"], "node", "main.js"),
+            (Some("sh"), None, &["main.py", "bin/tool.sh"], "bash", "bin/tool.sh"),
+            (None, Some("run.sh"), &["run.sh", "main.py"], "bash", "run.sh"),
+            (None, Some("./src/a.py"), &["src/", "src/a.py"], "python", "src/a.py"),
+            (None, Some("src/a.py"), &["src/a.py"], "python", "src/a.py"),
+            (None, None, &["main.c", "list.c"], "c", "main.c"),
+            (None, None, &["hello.js"], "node", "hello.js"),
+        ] {
+            let found = start(language, entrypoint, paths);
+            assert_eq!(found, Ok((runtime.into(), path.into())), "{language:?} {entrypoint:?} {paths:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_start_is_refused_with_the_reason() {
+        for (language, entrypoint, paths, code, says) in [
+            (Some("cobol"), None, &["main.py"][..], "unknown_language", "GET /api/v1/runtimes"),
+            (Some("python@2"), None, &["main.py"], "unknown_version", "python 3.13"),
+            (None, None, &["main.py", "main.sh"], "ambiguous_language", "bash, python"),
+            (None, None, &[], "no_entrypoint", "main.py"),
+            (Some("python"), None, &["a.py", "b.py"], "no_entrypoint", "main.py or __main__.py"),
+            (Some("python"), None, &["main.js"], "no_entrypoint", "single .py file"),
+            (None, Some("main.py"), &["proj/main.py"], "no_entrypoint", "there is `proj/main.py`"),
+            (None, Some("gone.py"), &["main.py"], "no_entrypoint", "`gone.py` is not a file of the project"),
+            (None, Some("src"), &["src/", "src/main.py"], "no_entrypoint", "is a folder"),
+            (None, Some("src"), &["src/main.py"], "no_entrypoint", "is a folder"),
+            (None, Some("../main.py"), &["main.py"], "bad_path", "../main.py"),
+            (None, Some("/main.py"), &["main.py"], "bad_path", "/main.py"),
+            (None, Some("a/../main.py"), &["main.py"], "bad_path", "relative to the project"),
+            (None, Some("a//main.py"), &["a/main.py"], "bad_path", "a//main.py"),
+            (None, Some("src/"), &["src/main.py"], "bad_path", "src/"),
+            (None, Some(""), &["main.py"], "bad_path", "``"),
+            (None, Some("."), &["main.py"], "bad_path", "`.`"),
+            (None, Some("a\\main.py"), &["main.py"], "bad_path", r"a\\main.py"),
+            (None, Some("main.py\0.sh"), &["main.py"], "bad_path", r"main.py\u{0}.sh"),
+            (None, Some("data.csv"), &["data.csv"], "unknown_language", "data.csv"),
+        ] {
+            let error = start(language, entrypoint, paths).unwrap_err();
+            assert_eq!(error.code, code, "{language:?} {entrypoint:?} {paths:?}: {error}");
+            assert!(error.message.contains(says), "{language:?} {entrypoint:?} {paths:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_long_entrypoint_is_not_echoed() {
+        for name in ["x".repeat(10_240), "\n".repeat(10_240)] {
+            let error = start(None, Some(&name), &["main.py"]).unwrap_err();
+            assert!(error.message.len() < 250, "{error}");
+        }
+    }
+}
