@@ -62,21 +62,17 @@ impl Header {
             [0, 0, 0, 0, 0, 0, 0, 0] => Layout::V7,
             _ => return Err("is in no known format (ustar, GNU, PAX or v7)"),
         };
-        // Some readers take these bytes for a prefix of the name in every layout.
-        if layout != Layout::Ustar && block[PREFIX].iter().any(|byte| *byte != 0) {
-            return Err("has bytes where its format has no field");
-        }
-        let numbers = [MODE, UID, GID, MTIME];
-        if !numbers.into_iter().all(|field| is_number(&block[field])) {
-            return Err("has a mode, owner or time that is not a number");
-        }
         Ok(Self { block, layout })
     }
 
     /// What it announces. `name` is the entry's real name, which may come from an extended header.
     pub(super) fn entry_type(&self, name: &[u8]) -> Result<Type, ArchiveError> {
         match self.block[TYPE] {
-            // Folders of v7 are files with a slash at the end.
+            // Folders of v7 are files with a slash at the end. Some readers look for it here, some in the real name.
+            0 if !self.agrees_on_slash(name) => {
+                let message = format!("{} is a file to some readers and a folder to others", quoted(name));
+                Err(ArchiveError::refused(RefusalCode::BadPath, message))
+            }
             0 if self.layout == Layout::V7 && name.ends_with(b"/") => Ok(Type::Dir),
             b'0' | 0 => Ok(Type::File),
             b'5' => Ok(Type::Dir),
@@ -85,6 +81,21 @@ impl Header {
             b'L' => Ok(Type::LongName),
             other => Err(unsupported(name, &type_name(other))),
         }
+    }
+
+    /// Looks at the fields of an entry that is taken.
+    ///
+    /// # Errors
+    /// What is wrong with them, as the rest of a sentence.
+    pub(super) fn check_fields(&self) -> Result<(), &'static str> {
+        // Some readers take these bytes for a prefix of the name in every layout.
+        if self.layout != Layout::Ustar && self.block[PREFIX].iter().any(|byte| *byte != 0) {
+            return Err("has bytes where its format has no field");
+        }
+        if ![MODE, UID, GID, MTIME].into_iter().all(|field| is_number(&self.block[field])) {
+            return Err("has a mode, owner or time that is not a number");
+        }
+        Ok(())
     }
 
     /// Announces an extended header and no entry.
@@ -123,6 +134,12 @@ impl Header {
     /// The name as far as it can be told, for messages.
     pub(super) fn shown_name(&self) -> Vec<u8> {
         self.name().unwrap_or_else(|_| self.block[NAME].to_vec())
+    }
+
+    fn agrees_on_slash(&self, name: &[u8]) -> bool {
+        // A name that fills the field was cut there, and may end in any of its slashes.
+        let cut = self.block[NAME.end - 1] != 0;
+        cut || name.ends_with(b"/") == self.shown_name().ends_with(b"/")
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct TarParser {
     metadata: Vec<u8>,
     /// What was said in advance about the next entry.
     announced: Option<Announced>,
+    /// An extended header was the last thing, so an entry must follow.
+    needs_entry: bool,
     /// Bytes read so far.
     position: u64,
     writer: ProjectWriter,
@@ -61,6 +63,7 @@ impl TarParser {
             gathered: 0,
             metadata: Vec::new(),
             announced: None,
+            needs_entry: false,
             position: 0,
             writer,
         }
@@ -137,7 +140,7 @@ impl TarParser {
 
     fn take_block(&mut self) -> Result<(), ArchiveError> {
         if is_zero(&self.block) {
-            if self.announced.is_some() {
+            if self.needs_entry {
                 return Err(bad("the archive ends after an extended header, without its entry"));
             }
             self.state = if self.state == State::HalfEnd { State::End } else { State::HalfEnd };
@@ -154,11 +157,13 @@ impl TarParser {
         if self.announced.is_some() {
             return Err(bad("two extended headers in a row are for one entry"));
         }
+        self.needs_entry = true;
         let kind = header.entry_type(b"")?;
+        header.check_fields().map_err(|fault| self.bad_header(fault))?;
         let size = header.size()?;
-        if size > MAX_METADATA || kind == Type::LongName && size == 0 {
+        if size > MAX_METADATA {
             return Err(bad(format!(
-                "an extended header has {size} bytes; at most {MAX_METADATA} are taken, and at least one for a name"
+                "an extended header has {size} bytes; at most {MAX_METADATA} are taken"
             )));
         }
         self.metadata.clear();
@@ -173,8 +178,10 @@ impl TarParser {
 
     fn take_metadata(&mut self, kind: Type) -> Result<(), ArchiveError> {
         if kind == Type::LongName {
-            // GNU counts the NUL at the end; some writers leave it out.
-            let name = self.metadata.strip_suffix(b"\0").unwrap_or(&self.metadata);
+            let Some(name) = self.metadata.strip_suffix(b"\0") else {
+                // Some readers would go on to the next NUL, beyond the size.
+                return Err(bad("a long name does not end with a NUL"));
+            };
             self.announced = Some(Announced::LongName(name.to_vec()));
             return Ok(());
         }
@@ -193,7 +200,9 @@ impl TarParser {
             Some(Announced::Pax(mut pax)) => (pax.path.take(), pax),
             None => (None, Pax::default()),
         };
+        self.needs_entry = false;
         let kind = header.entry_type(name.as_ref().unwrap_or(&header.shown_name()))?;
+        header.check_fields().map_err(|fault| self.bad_header(fault))?;
         let name = name.map_or_else(|| header.name(), Ok)?;
         if let Some(what) = pax.unsupported {
             return Err(unsupported(&name, what));

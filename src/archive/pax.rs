@@ -34,10 +34,6 @@ impl Pax {
     }
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), ArchiveError> {
-        // Some readers cut records at line ends and would see others than we do. Attributes may be binary.
-        if !is_attribute(key) && (key.contains(&b'\n') || value.contains(&b'\n')) {
-            return Err(bad("a line end inside a record"));
-        }
         match key {
             b"path" if self.path.is_some() => Err(bad("two paths")),
             b"path" if value.is_empty() => Err(bad("an empty path")),
@@ -51,6 +47,10 @@ impl Pax {
                 let refusal = || ArchiveError::refused(RefusalCode::AmbiguousSize, message);
                 self.size = Some(decimal(value).ok_or_else(refusal)?);
                 Ok(())
+            }
+            // Some readers cut records at line ends, some end a key at a NUL: they would see others than we do.
+            other if !is_plain(other) || !is_attribute(other) && !is_plain(value) => {
+                Err(bad("a line end or a NUL inside a record"))
             }
             other => {
                 self.unsupported = self.unsupported.or(unsupported(other));
@@ -67,6 +67,11 @@ fn unsupported(key: &[u8]) -> Option<&'static str> {
     (key.starts_with(b"GNU.sparse.") || key == b"SCHILY.realsize").then_some("a sparse file")
 }
 
+fn is_plain(text: &[u8]) -> bool {
+    !text.iter().any(|byte| matches!(byte, 0 | b'\n'))
+}
+
+/// Extended attributes may be binary.
 fn is_attribute(key: &[u8]) -> bool {
     key.starts_with(b"SCHILY.xattr.") || key.starts_with(b"LIBARCHIVE.xattr.")
 }
