@@ -1,32 +1,30 @@
 //! The files that an execution left: the list, one of them, all of them.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::sync::Arc;
-use std::time::Duration;
+use std::io;
 
 use actix_web::body::SizedStream;
 use actix_web::http::header;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use futures::Stream;
+use futures::stream::{self, Stream, StreamExt as _};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
 
 use crate::execution::id::Tenant;
 use crate::execution::state::{Execution, Finished};
 use crate::http::State;
-use crate::http::error::{ApiError, Code, Problem};
+use crate::http::error::{ApiError, Code, Problems};
 use crate::http::executions::id;
 use crate::http::result::{ArtifactItem, artifacts};
 use crate::sandbox::Artifact;
 
 /// Bytes that go to the connection at a time.
 const PIECE: usize = 64 << 10;
-/// A reader that takes no piece for this long is given up.
-const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// A tar archive is made of these.
+const BLOCK: u64 = 512;
 
 /// The artifacts of one execution.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,13 +35,19 @@ pub(super) struct ArtifactList {
     truncated: bool,
 }
 
+/// Bytes of any kind.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct Binary(Vec<u8>);
+
 /// The list.
 #[utoipa::path(
-    get, path = "/api/v1/executions/{id}/artifacts", tag = "artifacts",
+    get, path = "/api/v1/executions/{id}/artifacts", operation_id = "list_artifacts", tag = "artifacts",
     params(("id" = String, Path, description = "Execution id")),
     responses(
-        (status = 200, body = ArtifactList),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The list", body = ArtifactList),
+        Problems,
     )
 )]
 pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
@@ -57,14 +61,14 @@ pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<Htt
 
 /// One file, byte for byte. Never shown by a browser, whatever it is.
 #[utoipa::path(
-    get, path = "/api/v1/executions/{id}/artifacts/{path}", tag = "artifacts",
+    get, path = "/api/v1/executions/{id}/artifacts/{path}", operation_id = "get_artifact", tag = "artifacts",
     params(
         ("id" = String, Path, description = "Execution id"),
         ("path" = String, Path, description = "As in the list; may hold `/`"),
     ),
     responses(
-        (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Its content", body = Binary, content_type = "application/octet-stream"),
+        Problems,
     )
 )]
 pub(super) async fn one(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
@@ -75,7 +79,7 @@ pub(super) async fn one(request: HttpRequest, state: Data<State>) -> Result<Http
     let artifact = finished
         .and_then(|finished| finished.artifacts.iter().find(|artifact| artifact.path.as_bytes() == path))
         .ok_or_else(|| ApiError::new(Code::NotFound, "this execution has no such artifact"))?;
-    let file = tokio::fs::File::open(&artifact.file).await.map_err(|error| gone(&error))?;
+    let file = File::open(&artifact.file).await.map_err(|error| gone(&error))?;
     let name = artifact.path.rsplit('/').next().unwrap_or_default();
     let stream = ReaderStream::with_capacity(file, PIECE);
     Ok(download("application/octet-stream", name).body(SizedStream::new(artifact.size, stream)))
@@ -83,11 +87,11 @@ pub(super) async fn one(request: HttpRequest, state: Data<State>) -> Result<Http
 
 /// All of them, as a tar archive.
 #[utoipa::path(
-    get, path = "/api/v1/executions/{id}/artifacts.tar", tag = "artifacts",
+    get, path = "/api/v1/executions/{id}/artifacts.tar", operation_id = "get_artifacts_tar", tag = "artifacts",
     params(("id" = String, Path, description = "Execution id")),
     responses(
-        (status = 200, body = Vec<u8>, content_type = "application/x-tar"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The archive", body = Binary, content_type = "application/x-tar"),
+        Problems,
     )
 )]
 pub(super) async fn all(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
@@ -96,9 +100,8 @@ pub(super) async fn all(request: HttpRequest, state: Data<State>) -> Result<Http
         ApiError::new(Code::NotFound, "the execution has not ended yet, so there are no artifacts")
     })?;
     let name = format!("{}.tar", execution.id);
-    // Opened before the first byte is sent: a purge in between gives all of them or none.
-    let files = open_all(Arc::clone(&finished)).await?;
-    Ok(download("application/x-tar", &name).streaming(tar_stream(finished, files)))
+    let entries = open_all(&finished).await?;
+    Ok(download("application/x-tar", &name).streaming(tar_stream(entries)))
 }
 
 fn find(request: &HttpRequest, state: &State) -> Result<Execution, ApiError> {
@@ -161,83 +164,47 @@ fn gone(error: &io::Error) -> ApiError {
     }
 }
 
-async fn open_all(finished: Arc<Finished>) -> Result<Vec<File>, ApiError> {
-    let open = move || finished.artifacts.iter().map(|artifact| File::open(&artifact.file)).collect();
-    let opened: io::Result<Vec<File>> =
-        actix_web::web::block(open).await.map_err(|error| ApiError::internal(&error))?;
-    opened.map_err(|error| gone(&error))
+/// All files, and the tar heads before each. Opened before the first byte is sent: a purge in between gives all of
+/// them or none.
+async fn open_all(finished: &Finished) -> Result<Vec<(Bytes, File, u64)>, ApiError> {
+    let mut entries = Vec::with_capacity(finished.artifacts.len());
+    for artifact in &finished.artifacts {
+        let file = File::open(&artifact.file).await.map_err(|error| gone(&error))?;
+        let length = file.metadata().await.map_err(|error| gone(&error))?.len();
+        if length != artifact.size {
+            return Err(ApiError::internal(&"an artifact does not have the size it came with"));
+        }
+        let head = tar_head(artifact).map_err(|error| ApiError::internal(&error))?;
+        entries.push((head, file, length));
+    }
+    Ok(entries)
 }
 
-/// The archive is written by a blocking thread as fast as the connection takes it.
-fn tar_stream(finished: Arc<Finished>, files: Vec<File>) -> impl Stream<Item = io::Result<Bytes>> {
-    let (sender, mut receiver) = mpsc::channel(2);
-    let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || {
-        let pieces = Pieces { sender, runtime, buffer: Vec::with_capacity(PIECE) };
-        if let Err(error) = write_tar(&finished.artifacts, files, pieces) {
-            tracing::debug!(%error, "a download of artifacts ended early");
-        }
+/// What stands before a file's content; long names take more than one block.
+fn tar_head(artifact: &Artifact) -> io::Result<Bytes> {
+    let mut head = tar::Header::new_gnu();
+    head.set_size(artifact.size);
+    head.set_mode(0o644);
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_data(&mut head, &artifact.path, io::empty())?;
+    Ok(Bytes::copy_from_slice(tar.get_ref()))
+}
+
+/// As fast as the connection takes it, and no more of it in memory than a piece.
+fn tar_stream(entries: Vec<(Bytes, File, u64)>) -> impl Stream<Item = io::Result<Bytes>> {
+    let files = stream::iter(entries).flat_map(|(head, file, size)| {
+        let content = ReaderStream::with_capacity(file.take(size), PIECE);
+        let padding = size.next_multiple_of(BLOCK) - size;
+        stream::iter([Ok(head)]).chain(content).chain(stream::iter([Ok(zeros(padding))]))
     });
-    futures::stream::poll_fn(move |context| receiver.poll_recv(context))
+    files.chain(stream::iter([Ok(zeros(2 * BLOCK))]))
 }
 
-fn write_tar(artifacts: &[Artifact], files: Vec<File>, mut pieces: Pieces) -> io::Result<()> {
-    let outcome = fill_tar(artifacts, files, &mut pieces).and_then(|()| pieces.flush());
-    if let Err(error) = &outcome {
-        // Without it the archive would look whole, only shorter.
-        pieces.fail(error);
-    }
-    outcome
-}
-
-fn fill_tar(artifacts: &[Artifact], files: Vec<File>, pieces: &mut impl Write) -> io::Result<()> {
-    let mut tar = tar::Builder::new(pieces);
-    for (artifact, file) in artifacts.iter().zip(files) {
-        let mut head = tar::Header::new_gnu();
-        head.set_size(artifact.size);
-        head.set_mode(0o644);
-        // The length is promised in the head: a file that grew or shrank must not break the ones after it.
-        tar.append_data(&mut head, &artifact.path, io::Read::take(file, artifact.size))?;
-    }
-    tar.finish()
-}
-
-/// Gathers what is written and passes it on in pieces.
-struct Pieces {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    runtime: tokio::runtime::Handle,
-    buffer: Vec<u8>,
-}
-
-impl Pieces {
-    fn send(&mut self, piece: io::Result<Bytes>) -> io::Result<()> {
-        let sent = tokio::time::timeout(WRITE_DEADLINE, self.sender.send(piece));
-        match self.runtime.block_on(sent) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the reader went away")),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the reader takes nothing")),
-        }
-    }
-
-    /// Breaks the connection off. Nobody may be there to see it.
-    fn fail(&mut self, error: &io::Error) {
-        drop(self.send(Err(io::Error::new(error.kind(), "the archive could not be written"))));
-    }
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        if piece.is_empty() { Ok(()) } else { self.send(Ok(Bytes::from(piece))) }
-    }
+/// At most the two blocks that end an archive.
+fn zeros(count: u64) -> Bytes {
+    static ZEROS: [u8; 1024] = [0; 1024];
+    let count = usize::try_from(count).unwrap_or(ZEROS.len());
+    Bytes::from_static(&ZEROS[..count.min(ZEROS.len())])
 }
 
 #[cfg(test)]

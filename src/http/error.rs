@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::archive::{ArchiveError, RefusalCode};
 use crate::execution::intake::IntakeError;
@@ -89,6 +89,16 @@ codes! {
     LimitTooHigh = "limit_too_high", 400, "Limit too high";
     /// A limit too small to run anything.
     LimitTooLow = "limit_too_low", 400, "Limit too low";
+    /// The project does not fit the workspace; `detail` names the field that raises it.
+    ProjectTooLarge = "project_too_large", 400, "Project too large";
+    /// Arguments that no program can be started with.
+    BadArgs = "bad_args", 400, "Bad arguments";
+    /// Environment variables that no program can be started with.
+    BadEnv = "bad_env", 400, "Bad environment";
+    /// Labels over their caps.
+    BadLabels = "bad_labels", 400, "Bad labels";
+    /// Globs of artifacts that can't be read.
+    BadArtifacts = "bad_artifacts", 400, "Bad artifact globs";
     /// A file name that leaves the workspace, or can't be one.
     BadPath = "bad_path", 400, "Bad path";
     /// The archive holds a link, a device or something else that is no file or folder.
@@ -235,6 +245,18 @@ pub(super) struct Problem<'a> {
     request_id: &'a str,
     /// The same as `detail`, for clients of python-executor.
     error: &'a str,
+}
+
+/// What every operation may answer instead; the table of codes says when.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "only its description is used")]
+pub(super) enum Problems {
+    /// The request can't be served as it is.
+    #[response(status = "4XX", content_type = "application/problem+json")]
+    Refused(Problem<'static>),
+    /// The server can't serve it now.
+    #[response(status = "5XX", content_type = "application/problem+json")]
+    Failed(Problem<'static>),
 }
 
 impl<'a> Problem<'a> {

@@ -12,7 +12,7 @@ use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::intake;
 use crate::http::State;
 use crate::http::body::{self, Body, Kind};
-use crate::http::error::{ApiError, Code, Problem};
+use crate::http::error::{ApiError, Code, Problems};
 use crate::http::multipart::{self, Caps};
 use crate::http::request::{ExecRequest, parse};
 use crate::http::result::ExecResult;
@@ -48,12 +48,11 @@ pub(super) struct Upload {
 /// 200 also when the program failed: `status`, `reason` and `exit_code` tell. A caller that goes away does not stop
 /// the execution; it can be read and killed by its id.
 #[utoipa::path(
-    post, path = "/api/v1/exec/sync", tag = "executions",
+    post, path = "/api/v1/exec/sync", operation_id = "exec_sync", tag = "executions",
     request_body(content((Upload = "multipart/form-data"), (ExecRequest = "application/json"))),
     responses(
-        (status = 200, body = ExecResult),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The result, whatever the program did", body = ExecResult),
+        Problems,
     )
 )]
 pub(super) async fn sync(
@@ -67,12 +66,11 @@ pub(super) async fn sync(
 
 /// Runs a project; the answer comes at once, with the id to ask for the result.
 #[utoipa::path(
-    post, path = "/api/v1/exec/async", tag = "executions",
+    post, path = "/api/v1/exec/async", operation_id = "exec_async", tag = "executions",
     request_body(content((Upload = "multipart/form-data"), (ExecRequest = "application/json"))),
     responses(
-        (status = 202, body = Accepted, headers(("Location" = String, description = "Where the result will be"))),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        (status = 202, description = "Accepted", body = Accepted, headers(("Location" = String, description = "Where the result will be"))),
+        Problems,
     )
 )]
 pub(super) async fn asynchronous(
@@ -92,9 +90,8 @@ pub(super) async fn asynchronous(
     post, path = "/api/v1/eval", tag = "executions",
     request_body = ExecRequest,
     responses(
-        (status = 200, body = ExecResult),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The result, whatever the program did", body = ExecResult),
+        Problems,
     )
 )]
 pub(super) async fn eval(

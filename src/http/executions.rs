@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::execution::id::{BadExecutionId, ExecutionId, Tenant};
 use crate::http::State;
-use crate::http::error::{ApiError, Code, Problem};
+use crate::http::error::{ApiError, Code, Problems};
 use crate::http::result::ExecResult;
 
 /// The longest wait that one request may ask for, in seconds.
@@ -50,11 +50,11 @@ pub(super) struct Killed {
 ///
 /// With `wait`, the answer comes when the execution has ended, or after that many seconds with what is known then.
 #[utoipa::path(
-    get, path = "/api/v1/executions/{id}", tag = "executions",
+    get, path = "/api/v1/executions/{id}", operation_id = "get_execution", tag = "executions",
     params(("id" = String, Path, description = "Execution id"), GetQuery),
     responses(
-        (status = 200, body = ExecResult),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The result, whatever the program did", body = ExecResult),
+        Problems,
     )
 )]
 pub(super) async fn get(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
@@ -70,11 +70,11 @@ pub(super) async fn get(request: HttpRequest, state: Data<State>) -> Result<Http
 
 /// Kills it. One that has ended already stays as it is.
 #[utoipa::path(
-    delete, path = "/api/v1/executions/{id}", tag = "executions",
+    delete, path = "/api/v1/executions/{id}", operation_id = "kill_execution", tag = "executions",
     params(("id" = String, Path, description = "Execution id"), DeleteQuery),
     responses(
-        (status = 200, body = Killed),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "How it ended", body = Killed),
+        Problems,
     )
 )]
 pub(super) async fn kill(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {

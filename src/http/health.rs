@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::http::State;
-use crate::http::error::{ApiError, Code, Problem};
+use crate::http::error::{ApiError, Code, Problems};
 use crate::sandbox::Sandbox;
 
 /// How long an answer about the sandbox is believed: one question a second, however many requests there are.
@@ -78,7 +78,7 @@ async fn ask(sandbox: &dyn Sandbox) -> bool {
 }
 
 /// The server lives.
-#[utoipa::path(get, path = "/health", tag = "server", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/health", tag = "server", responses((status = 200, description = "Yes", body = Health)))]
 pub(super) async fn health(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(Health::new(&state))
 }
@@ -87,8 +87,8 @@ pub(super) async fn health(state: Data<State>) -> HttpResponse {
 #[utoipa::path(
     get, path = "/readyz", tag = "server",
     responses(
-        (status = 200, body = Health),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Yes", body = Health),
+        Problems,
     )
 )]
 pub(super) async fn ready(state: Data<State>) -> Result<HttpResponse, ApiError> {
@@ -102,7 +102,7 @@ pub(super) async fn ready(state: Data<State>) -> Result<HttpResponse, ApiError> 
 /// Counters and gauges, as OpenMetrics text.
 #[utoipa::path(
     get, path = "/metrics", tag = "server",
-    responses((status = 200, body = String, content_type = "application/openmetrics-text"))
+    responses((status = 200, description = "The text", body = String, content_type = "application/openmetrics-text"))
 )]
 pub(super) async fn metrics(state: Data<State>) -> Result<HttpResponse, ApiError> {
     let load = state.app.service.load();

@@ -45,6 +45,7 @@ pub(super) struct ExecRequest {
     /// Arguments of the program.
     pub(super) script_args: Option<Vec<String>>,
     /// Environment variables: `["K=V"]` or `{"K": "V"}`.
+    #[schema(value_type = Option<EnvVarsSchema>)]
     pub(super) env_vars: Option<EnvVars>,
     /// Not supported yet: JSON for the program.
     #[schema(value_type = Option<Object>)]
@@ -117,9 +118,20 @@ pub(super) enum Encoding {
 }
 
 /// Environment variables in the order in which they came.
-#[derive(Debug, Default, PartialEq, Eq, ToSchema)]
-#[schema(value_type = Object, example = json!(["KEY=value"]))]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EnvVars(pub(super) Vec<(String, String)>);
+
+/// The two ways to write them.
+#[derive(ToSchema)]
+#[schema(as = EnvVars)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) enum EnvVarsSchema {
+    /// `NAME=value`
+    List(Vec<String>),
+    /// Value by name.
+    Map(BTreeMap<String, String>),
+}
 
 impl<'de> Deserialize<'de> for EnvVars {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -76,7 +76,10 @@ pub(super) struct RequestLimits {
 }
 
 /// The languages on offer, and what an execution may use.
-#[utoipa::path(get, path = "/api/v1/runtimes", tag = "server", responses((status = 200, body = RuntimeList)))]
+#[utoipa::path(
+    get, path = "/api/v1/runtimes", operation_id = "list_runtimes", tag = "server",
+    responses((status = 200, description = "The list", body = RuntimeList))
+)]
 pub(super) async fn list(state: Data<State>) -> HttpResponse {
     let runtimes = join_all(state.app.catalogue.runtimes().iter().map(|runtime| item(runtime, &state))).await;
     HttpResponse::Ok().json(RuntimeList { runtimes, limits: LimitTable::new(&state.app.config) })

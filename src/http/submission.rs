@@ -80,12 +80,9 @@ fn name_code(request: &mut ExecRequest, catalogue: &Catalogue) -> String {
         request.language = Some("python".into());
     }
     let language = request.language.as_deref().unwrap_or("python");
-    let name = language.split('@').next().unwrap_or_default();
-    let runtime = catalogue.runtimes().iter().find(|runtime| {
-        runtime.name.eq_ignore_ascii_case(name)
-            || runtime.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
-    });
-    let usual = runtime.and_then(|runtime| runtime.entrypoints.first());
+    // A language that does not exist is refused later, with what it could have been.
+    let runtime = catalogue.resolve(language).ok();
+    let usual = runtime.as_ref().and_then(|runtime| runtime.entrypoints.first());
     usual.cloned().unwrap_or_else(|| "main".into())
 }
 

@@ -1,0 +1,122 @@
+//! Artifacts: the list, one file, all of them, and names that try to get out.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use serde_json::json;
+
+use crate::fake_sandbox::ARTIFACTS;
+use crate::test_app::TestApp;
+
+async fn with_artifacts() -> (TestApp, String) {
+    let app = TestApp::start().await;
+    let path = app.submit("artifacts").await;
+    app.until(&path, "completed").await;
+    (app, path)
+}
+
+#[tokio::test]
+async fn the_list_is_the_same_in_the_result() {
+    let (app, path) = with_artifacts().await;
+    let list = app.get(&format!("{path}/artifacts")).await;
+    let items = &list.assert_ok()["artifacts"];
+    assert_eq!(list.body["truncated"], false);
+    assert_eq!(items, &app.get(&path).await.body["artifacts"]);
+    assert_eq!(items[0]["path"], "plot.png");
+    assert_eq!((&items[0]["size"], &items[0]["mime"]), (&json!(15), &json!("image/png")));
+    assert_eq!(items[3]["sha256"], "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_file_comes_back_exactly_and_no_browser_shows_it() {
+    let (app, path) = with_artifacts().await;
+    for (encoded, (_, content)) in
+        ["plot.png", "out/b%C3%A4r%20%22x%22.html", "out%2F100%25.txt", "empty"].iter().zip(ARTIFACTS)
+    {
+        let response = app.client.get(app.url(&format!("{path}/artifacts/{encoded}"))).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{encoded}");
+        let headers = response.headers().clone();
+        assert_eq!(headers["content-type"], "application/octet-stream");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert!(headers["content-security-policy"].to_str().unwrap().starts_with("sandbox"));
+        assert!(headers["content-disposition"].to_str().unwrap().starts_with("attachment; filename="));
+        assert_eq!(headers["content-length"], content.len().to_string());
+        assert_eq!(response.bytes().await.unwrap(), content, "{encoded}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn all_of_them_come_as_a_tar_archive() {
+    let (app, path) = with_artifacts().await;
+    let response = app.client.get(app.url(&format!("{path}/artifacts.tar"))).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/x-tar");
+    let body = response.bytes().await.unwrap();
+    let mut found = BTreeMap::new();
+    for entry in tar::Archive::new(&*body).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        found.insert(entry.path().unwrap().to_string_lossy().into_owned(), content);
+    }
+    let expected: BTreeMap<_, _> =
+        ARTIFACTS.iter().map(|(path, content)| ((*path).to_owned(), content.to_vec())).collect();
+    assert_eq!(found, expected);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn names_that_try_to_get_out_are_only_unknown() {
+    let (app, path) = with_artifacts().await;
+    for name in [
+        "../../lock",
+        "..%2f..%2flock",
+        "%2e%2e/%2e%2e/lock",
+        "/etc/passwd",
+        "%2Fetc%2Fpasswd",
+        "plot.png%00",
+        "%00",
+        "plot.png/",
+        "./plot.png",
+        "PLOT.PNG",
+        "out%252F100%25.txt",
+        "0",
+        "%ff%fe",
+        "",
+        "out",
+        "..",
+        "%5c..%5cplot.png",
+    ] {
+        // The client library tidies such paths, so the request is written by hand.
+        let target = format!("{path}/artifacts/{name}");
+        let answer = crate::bodies::raw(
+            &app,
+            &format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+        )
+        .await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{name}: {answer}");
+        assert!(answer.contains(r#""code":"not_found""#), "{name}: {answer}");
+    }
+    for name in ["%", "%zz", "plot%2"] {
+        let target = format!("{path}/artifacts/{name}");
+        let answer = crate::bodies::raw(
+            &app,
+            &format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+        )
+        .await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{name}: {answer}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn before_the_end_there_are_none() {
+    let app = TestApp::start().await;
+    let path = app.submit("hang").await;
+    assert_eq!(app.get(&format!("{path}/artifacts")).await.assert_ok()["artifacts"], json!([]));
+    app.get(&format!("{path}/artifacts/plot.png")).await.assert_problem(404, "not_found");
+    app.get(&format!("{path}/artifacts.tar")).await.assert_problem(404, "not_found");
+    app.delete(&path).await;
+    app.finish().await;
+}
