@@ -84,8 +84,9 @@ impl Entry {
         self.state.send_modify(|state| state.attempt = attempt);
     }
 
-    /// The one terminal change. False when it was terminal already; then nothing changes.
-    pub(super) fn finish(&self, status: Status, finished: Finished) -> bool {
+    /// The one terminal change. False when it was terminal already; then nothing changes. `before_seen` runs when it
+    /// is certain and nobody has seen it yet.
+    pub(super) fn finish(&self, status: Status, finished: Finished, before_seen: impl FnOnce()) -> bool {
         let output = self.live.snapshot();
         let first = self.state.send_if_modified(|state| {
             if state.status.is_terminal() {
@@ -94,6 +95,7 @@ impl Entry {
             state.status = status;
             state.finished_at = Some(Timestamp::now());
             state.finished = Some((Arc::new(finished), output));
+            before_seen();
             true
         });
         if first {

@@ -250,7 +250,8 @@ impl Inner {
 
     /// The one place where an execution becomes terminal.
     pub(super) fn finish(&self, entry: &Entry, status: Status, finished: Finished) {
-        if !entry.finish(status, finished) {
+        // Counted out before a waiter can wake and look at the load.
+        if !entry.finish(status, finished, || self.unfinished.send_modify(|count| *count -= 1)) {
             return;
         }
         let execution = entry.snapshot();
@@ -258,7 +259,6 @@ impl Inner {
         info!(execution = %entry.id, status = status.as_str(), reason, "finished");
         (self.on_finish)(&execution);
         self.index().retention.add(entry.id, entry.weight(), Instant::now());
-        self.unfinished.send_modify(|count| *count -= 1);
     }
 }
 

@@ -12,13 +12,14 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat};
 
+use crate::archive::check_path;
 use crate::runner::BUILD_FOLDER;
 use crate::runner::frame::{DATA_CHUNK, Kind};
 use crate::runner::link::{Link, LinkError};
 use crate::runner::message::{ArtifactSpec, FileHead};
 use crate::runner::workspace::Workspace;
 
-/// Folders deeper than this are not entered.
+/// Components of a path; a folder that is deeper is not entered.
 const MAX_DEPTH: usize = 32;
 /// Notices about files that were left out; more are only counted.
 const MAX_NOTICES: usize = 20;
@@ -228,14 +229,14 @@ impl Walk {
         let shown = format!("{prefix}{}", String::from_utf8_lossy(name.to_bytes()));
         let Ok(stat) = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { return Ok(()) };
         let folder_flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        if name.to_str().is_err() || shown.chars().any(char::is_control) {
-            self.skip(&shown, "its name is not printable UTF-8");
+        // The server holds names against the same policy, and would take a bad one for a broken runner.
+        let path = [prefix.as_bytes(), name.to_bytes()].concat();
+        if let Err(error) = check_path(&path, MAX_DEPTH) {
+            self.skip(&shown, &error.to_string());
         } else if is(&stat, SFlag::S_IFREG) {
             visit(&Found { folder, name, path: &shown, stat })?;
         } else if !is(&stat, SFlag::S_IFDIR) {
             self.skip(&shown, "it is no regular file");
-        } else if depth + 1 >= MAX_DEPTH {
-            self.skip(&shown, "it lies too deep");
         } else if let Some(inner) = open_unlocking(folder, name, folder_flags, Mode::S_IRWXU) {
             self.folder(inner.as_fd(), &format!("{shown}/"), depth + 1, visit)?;
         }

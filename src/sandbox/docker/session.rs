@@ -76,6 +76,7 @@ pub(super) async fn converse(
     let mut reader = Reader::new(start, job, events, Arc::clone(&credit));
     let mut writer = std::pin::pin!(write(input, start, job, &credit, cancel));
     let mut writing = true;
+    let mut cancelled = std::pin::pin!(cancelled_for(cancel, KILL_GRACE));
     loop {
         tokio::select! {
             written = &mut writer, if writing => {
@@ -93,7 +94,7 @@ pub(super) async fn converse(
                 }
             }
             () = tokio::time::sleep_until(reader.deadline) => return Ok(reader.late()),
-            () = cancelled_for(cancel, KILL_GRACE) => return Ok(reader.finish(Ending::Cancelled)),
+            () = &mut cancelled => return Ok(reader.finish(Ending::Cancelled)),
         }
     }
 }
@@ -126,9 +127,13 @@ async fn write(
         input.flush().await?;
         write_stdin(&mut input, &job.spec.stdin, credit).await
     };
-    tokio::select! {
+    let work = async {
         // A broken pipe: the runner is gone, which the reader finds out with the reason.
-        _gone = work => {}
+        drop(work.await);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = work => {}
         () = cancel.cancelled() => {
             let mut kill = Vec::new();
             encode(Kind::Kill, &[], &mut kill);
