@@ -109,13 +109,12 @@ impl TestApp {
         let address = listener.local_addr().unwrap();
         let sandbox = Arc::new(FakeSandbox::default());
         let metrics = Arc::new(Metrics::default());
-        let finished = Arc::clone(&metrics);
         let sizes = ServiceConfig {
             workers: config.workers(),
             queue_length: config.queue_length,
             retention: RetentionPolicy { age: Duration::from_secs(600), count: 50_000, bytes: 1 << 30 },
         };
-        let on_finish = Box::new(move |execution: &_| finished.on_finish(execution));
+        let on_finish = server::count_finished(&metrics);
         let folder = DataDir::open(data.path()).unwrap();
         let service = Service::start(sizes, Arc::clone(&sandbox) as _, folder, on_finish);
         let catalogue = Arc::new(Catalogue::load(None).unwrap());
