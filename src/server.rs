@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::execution::service::Service;
+use crate::execution::service::{FinishHook, Service};
 use crate::http;
 use crate::runtime::Catalogue;
 use crate::telemetry::Metrics;
@@ -31,6 +31,13 @@ pub struct App {
     pub config: Arc<Config>,
     /// Counters for `/metrics`.
     pub metrics: Arc<Metrics>,
+}
+
+/// Counts finished executions; goes into [`Service::start`].
+#[must_use]
+pub fn count_finished(metrics: &Arc<Metrics>) -> FinishHook {
+    let metrics = Arc::clone(metrics);
+    Box::new(move |execution| metrics.on_finish(execution))
 }
 
 /// Serves until `shutdown` resolves, then drains the service and closes.

@@ -7,7 +7,7 @@ use actix_web::http::header;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::http::error::Code;
+use crate::http::error::{Code, Problem};
 use crate::http::{artifacts, execute, executions, health, runtimes};
 
 /// The routes of the document; a test holds that it has all of them.
@@ -20,6 +20,7 @@ use crate::http::{artifacts, execute, executions, health, runtimes};
         artifacts::list, artifacts::one, artifacts::all,
         runtimes::list, health::health, health::ready, health::metrics,
     ),
+    components(schemas(Problem<'static>)),
     tags(
         (name = "executions", description = "Run a project, follow it, end it"),
         (name = "artifacts", description = "The files that a program left"),

@@ -14,8 +14,8 @@ use crate::sandbox::Sandbox;
 
 /// How long an answer about the sandbox is believed: one question a second, however many requests there are.
 const FRESH: Duration = Duration::from_secs(1);
-/// A sandbox that takes longer to answer is not ready.
-const DEADLINE: Duration = Duration::from_secs(1);
+/// A sandbox that takes longer to answer is not ready; callers are promised their 503 within a second.
+const DEADLINE: Duration = Duration::from_millis(800);
 
 /// The server lives.
 #[derive(Debug, Serialize, ToSchema)]

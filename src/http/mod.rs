@@ -1,6 +1,6 @@
 //! HTTP: routes, extractors, wire types, errors, OpenAPI. The only place that knows the web framework.
 //!
-//! Every request goes the same way: [`edge`] gives it an id and checks its host, a handler of one of the resource
+//! Every request goes the same way: `edge.rs` gives it an id and checks its host, a handler of one of the resource
 //! files reads it, and every refusal becomes a problem by the one table in [`error`].
 
 mod artifacts;

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 /// What `fake: artifacts` leaves.
-pub const ARTIFACTS: &[(&str, &[u8])] = &[
+pub(crate) const ARTIFACTS: &[(&str, &[u8])] = &[
     ("plot.png", b"\x89PNG not really"),
     ("out/b\u{e4}r \"x\".html", b"<script>alert(1)</script>"),
     ("out/100%.txt", b"percent"),
@@ -28,10 +28,10 @@ pub const ARTIFACTS: &[(&str, &[u8])] = &[
 ];
 
 /// Text of a failure that must never reach a caller.
-pub const SECRET: &str = "/var/lib/docker/containers/0123456789ab";
+pub(crate) const SECRET: &str = "/var/lib/docker/containers/0123456789ab";
 
 #[derive(Default)]
-pub struct FakeSandbox {
+pub(crate) struct FakeSandbox {
     away: AtomicBool,
     /// How often each execution was tried.
     attempts: Mutex<BTreeMap<String, u32>>,
@@ -39,11 +39,11 @@ pub struct FakeSandbox {
 
 impl FakeSandbox {
     /// The engine goes away, or comes back.
-    pub fn set_away(&self, away: bool) {
+    pub(crate) fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
     }
 
-    pub fn jobs(&self) -> usize {
+    pub(crate) fn jobs(&self) -> usize {
         self.attempts.lock().unwrap().len()
     }
 

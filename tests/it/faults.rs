@@ -131,7 +131,7 @@ async fn a_sync_caller_that_goes_away_stops_nothing() {
         body.len()
     );
     // Cut at many places: while the head, the body and the result are on their way.
-    for percent in (0..=100) {
+    for percent in 0..=100 {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(&request.as_bytes()[..request.len() * percent / 100]).await.unwrap();
         if percent == 100 {

@@ -76,6 +76,34 @@ async fn multipart_of_both_clients() {
     app.finish().await;
 }
 
+/// `tar -cf code.tar -C ./my-project .`, as its documentation says, names the folder itself.
+#[tokio::test]
+async fn archives_of_a_folder() {
+    let app = TestApp::start().await;
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, kind, content) in [
+        ("./", tar::EntryType::Directory, &b""[..]),
+        ("./main.py", tar::EntryType::Regular, b"import lib.a"),
+        ("./lib/", tar::EntryType::Directory, b""),
+        ("./lib/a.py", tar::EntryType::Regular, b"a = 1"),
+    ] {
+        let mut head = tar::Header::new_gnu();
+        head.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        head.set_entry_type(kind);
+        head.set_mode(0o755);
+        head.set_size(content.len() as u64);
+        head.set_cksum();
+        archive.append(&head, content).unwrap();
+    }
+    let part = reqwest::multipart::Part::bytes(archive.into_inner().unwrap());
+    let form =
+        reqwest::multipart::Form::new().part("tar", part).text("metadata", r#"{"entrypoint":"main.py"}"#);
+    let answer = app.post_form("/api/v1/exec/sync", form).await;
+    let seen: Value = serde_json::from_str(answer.assert_ok()["stdout"].as_str().unwrap()).unwrap();
+    assert_eq!(seen["files"], json!({"main.py": 12, "lib/a.py": 5}));
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn eval_of_both_clients() {
     let app = TestApp::start().await;

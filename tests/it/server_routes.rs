@@ -94,6 +94,9 @@ async fn the_committed_openapi_document_is_the_codes_own() {
     );
     let document: Value = serde_json::from_str(&served).unwrap();
     assert_eq!(document["openapi"], "3.1.0");
+    for reference in served.split('"').filter_map(|text| text.strip_prefix("#/components/schemas/")) {
+        assert!(document["components"]["schemas"][reference].is_object(), "{reference} is not described");
+    }
     for code in execbox::http::error::Code::ALL {
         let row = format!("| `{}` | {} |", code.as_str(), code.status());
         assert!(document["info"]["description"].as_str().unwrap().contains(&row), "{row}");

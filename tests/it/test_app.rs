@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::fake_sandbox::FakeSandbox;
 
 /// A tar archive of these files.
-pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, content) in files {
         let mut head = tar::Header::new_gnu();
@@ -30,31 +30,31 @@ pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// The smallest project.
-pub fn hello_tar() -> Vec<u8> {
+pub(crate) fn hello_tar() -> Vec<u8> {
     tar_of(&[("main.py", b"print('hello')\n")])
 }
 
 /// The multipart body with this metadata and the smallest project.
-pub fn form(metadata: &Value) -> Form {
+pub(crate) fn form(metadata: &Value) -> Form {
     Form::new()
         .part("tar", Part::bytes(hello_tar()).file_name("code.tar"))
         .text("metadata", metadata.to_string())
 }
 
 /// A JSON body whose execution does what the fake sandbox knows under this name.
-pub fn fake(behaviour: &str) -> Value {
+pub(crate) fn fake(behaviour: &str) -> Value {
     json!({"code": "print(1)", "labels": {"fake": behaviour}})
 }
 
 /// A status with its JSON body.
-pub struct Answer {
-    pub status: u16,
-    pub headers: reqwest::header::HeaderMap,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Value,
 }
 
 impl Answer {
-    pub async fn read(response: reqwest::Response) -> Self {
+    pub(crate) async fn read(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: not JSON: {text:?}"));
@@ -63,7 +63,7 @@ impl Answer {
 
     /// A whole and proper problem of this status and code.
     #[track_caller]
-    pub fn assert_problem(&self, status: u16, code: &str) -> &str {
+    pub(crate) fn assert_problem(&self, status: u16, code: &str) -> &str {
         let body = &self.body;
         assert_eq!((self.status, body["code"].as_str()), (status, Some(code)), "{body}");
         assert_eq!(self.headers["content-type"], "application/problem+json");
@@ -79,45 +79,42 @@ impl Answer {
     }
 
     #[track_caller]
-    pub fn assert_ok(&self) -> &Value {
+    pub(crate) fn assert_ok(&self) -> &Value {
         assert_eq!(self.status, 200, "{}", self.body);
         &self.body
     }
 }
 
-pub struct TestApp {
-    pub sandbox: Arc<FakeSandbox>,
-    pub service: Service,
-    pub client: reqwest::Client,
-    pub address: SocketAddr,
+pub(crate) struct TestApp {
+    pub(crate) sandbox: Arc<FakeSandbox>,
+    pub(crate) service: Service,
+    pub(crate) client: reqwest::Client,
+    pub(crate) address: SocketAddr,
     shutdown: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<std::io::Result<()>>>,
     data: tempfile::TempDir,
 }
 
 impl TestApp {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_| ()).await
     }
 
     /// With settings that differ from the defaults.
-    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::default();
-        config.workers = Some(2);
-        config.drain_seconds = 5;
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { workers: Some(2), drain_seconds: 5, ..Config::default() };
         change(&mut config);
         let data = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let sandbox = Arc::new(FakeSandbox::default());
         let metrics = Arc::new(Metrics::default());
-        let finished = Arc::clone(&metrics);
         let sizes = ServiceConfig {
             workers: config.workers(),
             queue_length: config.queue_length,
             retention: RetentionPolicy { age: Duration::from_secs(600), count: 50_000, bytes: 1 << 30 },
         };
-        let on_finish = Box::new(move |execution: &_| finished.on_finish(execution));
+        let on_finish = server::count_finished(&metrics);
         let folder = DataDir::open(data.path()).unwrap();
         let service = Service::start(sizes, Arc::clone(&sandbox) as _, folder, on_finish);
         let catalogue = Arc::new(Catalogue::load(None).unwrap());
@@ -128,40 +125,40 @@ impl TestApp {
         Self { sandbox, service, client, address, shutdown: Some(shutdown), server: Some(server), data }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         Answer::read(self.client.get(self.url(path)).send().await.unwrap()).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         Answer::read(self.client.delete(self.url(path)).send().await.unwrap()).await
     }
 
-    pub async fn post_json(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Answer {
         Answer::read(self.client.post(self.url(path)).json(body).send().await.unwrap()).await
     }
 
-    pub async fn post_form(&self, path: &str, form: Form) -> Answer {
+    pub(crate) async fn post_form(&self, path: &str, form: Form) -> Answer {
         Answer::read(self.client.post(self.url(path)).multipart(form).send().await.unwrap()).await
     }
 
     /// Runs a fake behaviour to its end.
-    pub async fn run(&self, behaviour: &str) -> Value {
+    pub(crate) async fn run(&self, behaviour: &str) -> Value {
         self.post_json("/api/v1/exec/sync", &fake(behaviour)).await.assert_ok().clone()
     }
 
     /// Starts a fake behaviour; gives the path of the execution.
-    pub async fn submit(&self, behaviour: &str) -> String {
+    pub(crate) async fn submit(&self, behaviour: &str) -> String {
         let answer = self.post_json("/api/v1/exec/async", &fake(behaviour)).await;
         assert_eq!(answer.status, 202, "{}", answer.body);
         format!("/api/v1/executions/{}", answer.body["execution_id"].as_str().unwrap())
     }
 
     /// Waits until an execution is in this status.
-    pub async fn until(&self, path: &str, status: &str) -> Value {
+    pub(crate) async fn until(&self, path: &str, status: &str) -> Value {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let answer = self.get(path).await;
@@ -174,12 +171,12 @@ impl TestApp {
     }
 
     /// SIGTERM, as it were. The server goes on answering while it drains.
-    pub fn begin_shutdown(&mut self) {
+    pub(crate) fn begin_shutdown(&mut self) {
         self.shutdown.take().unwrap().send(()).unwrap();
     }
 
     /// Waits for the end of the server, and looks that nothing is left.
-    pub async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         self.assert_nothing_left().await;
         if self.shutdown.is_some() {
             self.begin_shutdown();
