@@ -30,8 +30,9 @@ run: setup build ## Serve on 127.0.0.1:8080 (more: ARGS='--listen ...')
 demo: setup build ## Watch a project run through HTTP, sync and async
 	@EXECBOX=$(BIN) deploy/demo.sh
 
-# The doc tests go first: the last closing line that is printed is the one of the whole suite.
+# The images go first, so that no test waits for one or builds it twice; the doc tests before the rest: the last closing line that is printed is the one of the whole suite.
 test: setup check ## Everything that is checked: check, unit tests, HTTP tests, tests on the real Engine
+	cargo run --locked --quiet --bin execbox -- images build --all
 	cargo test --locked --doc
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; cargo nextest run --locked --no-fail-fast; \

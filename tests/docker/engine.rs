@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
-    InspectContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    InspectContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptionsBuilder,
 };
 
 /// The Engine that the server finds by itself, too.
 pub async fn engine() -> Docker {
-    let docker = Docker::connect_with_defaults().expect("an Engine must be there; run deploy/setup-engine.sh");
+    let docker =
+        Docker::connect_with_defaults().expect("an Engine must be there; run deploy/setup-engine.sh");
     docker.negotiate_version().await.expect("the Engine must answer; run deploy/setup-engine.sh")
 }
 

@@ -47,16 +47,23 @@ async fn an_image_removed_from_outside_is_built_again() {
     let own = folder.path().join("own");
     std::fs::create_dir(&own).unwrap();
     std::fs::write(own.join("Dockerfile"), "FROM debian:trixie-slim\nLABEL for=a-test\n").unwrap();
-    let manifest = "name = \"own\"\nversion = \"1\"\nextensions = [\"own\"]\nrun = [\"/bin/cat\", \"{entrypoint}\"]\n";
+    let manifest =
+        "name = \"own\"\nversion = \"1\"\nextensions = [\"own\"]\nrun = [\"/bin/cat\", \"{entrypoint}\"]\n";
     std::fs::write(own.join("runtime.toml"), manifest).unwrap();
     let server = Server::start_with(&["--images-dir", folder.path().to_str().unwrap()]).await;
 
     let first = server.eval(&json!({"language": "own", "files": [{"name": "a.own", "content": "hi"}]})).await;
     assert_eq!(first["stdout"], "hi", "a runtime that is only a folder: {first:#}");
-    let image = engine::engine().await.list_images(None::<bollard::query_parameters::ListImagesOptions>).await.unwrap();
-    let name = image.iter().flat_map(|image| &image.repo_tags).find(|tag| tag.starts_with("execbox/own:")).unwrap();
+    let image = engine::engine()
+        .await
+        .list_images(None::<bollard::query_parameters::ListImagesOptions>)
+        .await
+        .unwrap();
+    let name =
+        image.iter().flat_map(|image| &image.repo_tags).find(|tag| tag.starts_with("execbox/own:")).unwrap();
     engine::remove_image(name).await;
-    let second = server.eval(&json!({"language": "own", "files": [{"name": "a.own", "content": "hi"}]})).await;
+    let second =
+        server.eval(&json!({"language": "own", "files": [{"name": "a.own", "content": "hi"}]})).await;
     assert_eq!((&second["stdout"], &second["attempt"]), (&json!("hi"), &json!(1)), "{second:#}");
     engine::remove_image(name).await;
     server.finish().await;
@@ -120,7 +127,9 @@ async fn assert_program_gone(label: &str) {
         for id in engine::containers(label).await {
             let options = None::<bollard::query_parameters::InspectContainerOptions>;
             let inspected = engine::engine().await.inspect_container(&id, options).await;
-            alive += usize::from(inspected.is_ok_and(|it| it.state.is_some_and(|state| state.running == Some(true))));
+            alive += usize::from(
+                inspected.is_ok_and(|it| it.state.is_some_and(|state| state.running == Some(true))),
+            );
         }
         if alive == 0 {
             return;

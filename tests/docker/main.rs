@@ -8,6 +8,13 @@
 //! - [`command_line`]: `execbox run` and the other commands.
 
 #![allow(unreachable_pub, reason = "one binary, nobody else reaches it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "these are tests"
+)]
 
 mod behaviours;
 mod command_line;

@@ -43,7 +43,8 @@ open('hashes.txt', 'w').write(' '.join(hashlib.sha256(x).hexdigest() for x in (o
             let url = format!("{}/api/v1/executions/{id}/artifacts/{name}", server.url);
             server.client.get(url).send().await.unwrap().bytes().await.unwrap()
         };
-        let hash = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hash =
+            |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let stream = |name: &str| {
             use base64::Engine as _;
             base64::engine::general_purpose::STANDARD.decode(result[name].as_str().unwrap()).unwrap()

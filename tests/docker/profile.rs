@@ -59,43 +59,95 @@ async fn a_container_has_the_whole_profile() {
         }),
     );
     for field in [
-        "Binds", "VolumesFrom", "Devices", "DeviceRequests", "DeviceCgroupRules", "GroupAdd", "ExtraHosts", "Dns",
-        "PortBindings", "Sysctls", "StorageOpt", "CapAdd", "UsernsMode", "PidMode", "UTSMode", "OomKillDisable",
-        "PublishAllPorts", "Init",
+        "Binds",
+        "VolumesFrom",
+        "Devices",
+        "DeviceRequests",
+        "DeviceCgroupRules",
+        "GroupAdd",
+        "ExtraHosts",
+        "Dns",
+        "PortBindings",
+        "Sysctls",
+        "StorageOpt",
+        "CapAdd",
+        "UsernsMode",
+        "PidMode",
+        "UTSMode",
+        "OomKillDisable",
+        "PublishAllPorts",
+        "Init",
     ] {
         assert!(is_nothing(&host[field]), "{field} is {}", host[field]);
     }
     assert!(is_nothing(&config["Volumes"]));
     assert_eq!(host["RestartPolicy"]["Name"], "no");
-    assert_by_hand(&inspected);
+    assert_identity(config);
+    assert_file_systems(&inspected);
+    assert_filters(host);
+    assert_ulimits(host);
 }
 
-/// Fields that hold more than one fact.
-fn assert_by_hand(inspected: &Value) {
-    let (config, host) = (&inspected["Config"], &inspected["HostConfig"]);
+/// Who it is, and that nothing secret goes in.
+fn assert_identity(config: &Value) {
     assert!(config["Image"].as_str().unwrap().starts_with("sha256:"), "the image's id, not a tag");
     let (uid, gid) = config["User"].as_str().unwrap().split_once(':').unwrap();
     assert!(uid == gid && (20_000..21_000).contains(&uid.parse::<u32>().unwrap()), "{uid}:{gid}");
     assert_eq!(config["Env"], json!(["PATH=/usr/local/bin:/usr/bin:/bin"]), "nothing secret");
+    let labels = config["Labels"].as_object().unwrap();
+    for label in ["execbox.app", "execbox.instance", "execbox.owner", "execbox.execution", "execbox.attempt"]
+    {
+        assert!(labels.contains_key(label), "{label}");
+    }
+}
 
-    let work = format!(
-        "rw,exec,nosuid,nodev,size={},nr_inodes=65536,uid={uid},gid={uid},mode=0700",
-        256 * MIB
-    );
+/// What can be written, and what is mounted.
+fn assert_file_systems(inspected: &Value) {
+    let host = &inspected["HostConfig"];
+    let (uid, _) = inspected["Config"]["User"].as_str().unwrap().split_once(':').unwrap();
+    let work =
+        format!("rw,exec,nosuid,nodev,size={},nr_inodes=65536,uid={uid},gid={uid},mode=0700", 256 * MIB);
     let tmp = format!("rw,noexec,nosuid,nodev,size={},nr_inodes=1024,mode=1777", 16 * MIB);
     assert_eq!(host["Tmpfs"], json!({"/work": work, "/tmp": tmp}));
+    let mounts = inspected["Mounts"].as_array().unwrap();
+    assert_eq!(mounts.len(), 1, "{mounts:?}");
+    assert_fields(&mounts[0], &json!({"Type": "volume", "Destination": "/.execbox-runner", "RW": false}));
+}
 
-    let options: Vec<&str> = host["SecurityOpt"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
+/// System calls and paths that are shut off.
+fn assert_filters(host: &Value) {
+    let options: Vec<&str> =
+        host["SecurityOpt"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
     assert!(options.contains(&"no-new-privileges"));
     assert!(options.iter().any(|option| option.starts_with("seccomp={")), "our own filter");
     assert!(!options.iter().any(|option| option.contains("unconfined") || option.contains("disable")));
 
-    let mounts = inspected["Mounts"].as_array().unwrap();
-    assert_eq!(mounts.len(), 1, "{mounts:?}");
-    assert_fields(&mounts[0], &json!({"Type": "volume", "Destination": "/.execbox-runner", "RW": false}));
+    let paths =
+        |field: &str| host[field].as_array().unwrap().iter().map(|path| path.as_str().unwrap().to_owned());
+    for path in [
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/kallsyms",
+        "/proc/locks",
+        "/proc/interrupts",
+        "/sys/firmware",
+        "/sys/kernel",
+        "/sys/block",
+        "/sys/class/dmi",
+        "/proc/diskstats",
+        "/proc/config.gz",
+        "/proc/timer_list",
+    ] {
+        assert!(paths("MaskedPaths").any(|masked| masked == path), "{path} is not masked");
+    }
+    let readonly: Vec<String> = paths("ReadonlyPaths").collect();
+    assert_eq!(readonly, ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
+}
 
+fn assert_ulimits(host: &Value) {
     let limits = host["Ulimits"].as_array().unwrap();
-    let limit = |name: &str| limits.iter().find(|limit| limit["Name"] == name).map(|limit| limit["Hard"].clone());
+    let limit =
+        |name: &str| limits.iter().find(|limit| limit["Name"] == name).map(|limit| limit["Hard"].clone());
     assert_eq!(limit("nofile"), Some(json!(1024)));
     assert_eq!(limit("fsize"), Some(json!(256 * MIB)));
     assert_eq!(limit("core"), Some(json!(1)));
@@ -103,17 +155,4 @@ fn assert_by_hand(inspected: &Value) {
     assert_eq!(limit("stack"), Some(json!(64 * MIB)));
     assert_eq!(limit("cpu"), Some(json!(361)));
     assert_eq!(limit("nproc"), None, "it would count all containers of the user id together");
-
-    let paths = |field: &str| host[field].as_array().unwrap().iter().map(|path| path.as_str().unwrap().to_owned());
-    for path in ["/proc/kcore", "/proc/keys", "/proc/kallsyms", "/proc/locks", "/proc/interrupts", "/sys/firmware",
-        "/sys/kernel", "/sys/block", "/sys/class/dmi", "/proc/diskstats", "/proc/config.gz", "/proc/timer_list"]
-    {
-        assert!(paths("MaskedPaths").any(|masked| masked == path), "{path} is not masked");
-    }
-    let readonly: Vec<String> = paths("ReadonlyPaths").collect();
-    assert_eq!(readonly, ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
-    let labels = config["Labels"].as_object().unwrap();
-    for label in ["execbox.app", "execbox.instance", "execbox.owner", "execbox.execution", "execbox.attempt"] {
-        assert!(labels.contains_key(label), "{label}");
-    }
 }
