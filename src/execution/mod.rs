@@ -4,6 +4,7 @@
 //! [`crate::sandbox::Sandbox`].
 
 mod entry;
+mod finishing;
 pub mod id;
 pub mod intake;
 pub mod live;

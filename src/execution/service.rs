@@ -14,8 +14,8 @@ use crate::execution::live::Follower;
 use crate::execution::queue::Queue;
 use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Execution, Finished, Status};
-use crate::execution::worker;
-use crate::sandbox::{Outcome, Reason, Sandbox};
+use crate::execution::{finishing, worker};
+use crate::sandbox::{Reason, Sandbox};
 use crate::store::{DataDir, Retention, RetentionPolicy};
 
 /// Sizes of the service.
@@ -244,7 +244,7 @@ impl Inner {
         entry.cancel.cancel();
         if entry.status() == Status::Pending {
             self.queue.remove(|queued| queued.id == entry.id);
-            self.finish(entry, Status::Killed, worker::never_ran(entry, Reason::Killed, why));
+            self.finish(entry, Status::Killed, finishing::never_ran(entry, Reason::Killed, why));
         }
     }
 
@@ -293,26 +293,4 @@ async fn forget(inner: Arc<Inner>, ids: Vec<ExecutionId>) {
     });
     // A panic in there was logged by the runtime; the next start empties the folder.
     drop(removal.await);
-}
-
-/// A result in which nothing ran.
-pub(super) fn no_run(
-    reason: Reason,
-    error: String,
-    queue_us: u64,
-    duration_us: u64,
-    notices: Vec<String>,
-) -> Finished {
-    Finished {
-        outcome: Outcome { reason, exit_code: None, error: Some(error) },
-        compile: None,
-        artifacts: Vec::new(),
-        truncated: crate::sandbox::Truncated::default(),
-        usage: crate::sandbox::Usage::default(),
-        queue_us,
-        duration_us,
-        timings: crate::sandbox::Timings::default(),
-        result: None,
-        notices,
-    }
 }

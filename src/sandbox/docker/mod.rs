@@ -8,6 +8,7 @@ mod image;
 mod incoming;
 mod ownership;
 mod profile;
+mod report;
 mod runner_volume;
 mod session;
 mod verdict;
@@ -23,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 pub use facts::EngineFacts;
 
-use crate::runner::message::{ArtifactSpec, End, PhaseSpec, Start};
+use crate::runner::message::{ArtifactSpec, PhaseSpec, Start};
 use crate::runtime::Runtime;
 use crate::sandbox::docker::container::Container;
 use crate::sandbox::docker::engine::{Engine, EngineError};
@@ -32,9 +33,7 @@ use crate::sandbox::docker::ownership::Ownership;
 use crate::sandbox::docker::profile::Identity;
 use crate::sandbox::docker::runner_volume::Runner;
 use crate::sandbox::docker::session::{Conversation, Ending};
-use crate::sandbox::{
-    BoxFuture, CompileReport, Events, Job, Outcome, Report, Sandbox, SandboxError, Timings, Truncated, Usage,
-};
+use crate::sandbox::{BoxFuture, Events, Job, Report, Sandbox, SandboxError};
 
 /// How the Engine is reached and used.
 #[derive(Debug, Clone)]
@@ -179,7 +178,7 @@ impl Inner {
         };
         let container = tokio::select! {
             prepared = prepared => prepared?,
-            () = cancel.cancelled() => return Ok(killed_before_start()),
+            () = cancel.cancelled() => return Ok(report::killed_before_start()),
         };
         let start = start_message(job);
         // Whatever went wrong with the start, the runner's volume may be what is missing.
@@ -224,7 +223,7 @@ impl Inner {
         let limits = &job.spec.limits;
         let outcome = match &conversation.ending {
             Ending::Report(end) => {
-                return Ok(of_end(end, verdict::of_report(end, limits), began, &conversation));
+                return Ok(report::of_end(end, verdict::of_report(end, limits), began, &conversation));
             }
             Ending::Cancelled => verdict::without_report(true, conversation.phase, limits),
             Ending::TimedOut => verdict::without_report(false, conversation.phase, limits),
@@ -232,7 +231,7 @@ impl Inner {
             Ending::Lost(why) => return Err(SandboxError::Lost(why.clone())),
         };
         container.kill().await;
-        Ok(bare(outcome, began, &conversation))
+        Ok(report::bare(outcome, began, &conversation))
     }
 }
 
@@ -281,71 +280,5 @@ fn start_message(job: &Job) -> Start {
             max_count: limits.artifact_count,
             max_entries: MAX_WALK,
         },
-    }
-}
-
-fn killed_before_start() -> Report {
-    Report {
-        outcome: Outcome { exit_code: None, ..verdict::killed() },
-        compile: None,
-        artifacts: Vec::new(),
-        truncated: Truncated::default(),
-        usage: Usage::default(),
-        timings: Timings::default(),
-        result: Vec::new(),
-        notices: Vec::new(),
-    }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// A report without the runner's word on it.
-fn bare(outcome: Outcome, began: Instant, conversation: &Conversation) -> Report {
-    let started = conversation.first_phase.unwrap_or_else(Instant::now);
-    let wall_us = micros(started.elapsed());
-    Report {
-        outcome,
-        compile: None,
-        artifacts: conversation.artifacts.clone(),
-        truncated: Truncated::default(),
-        usage: Usage { wall_us, ..Usage::default() },
-        timings: Timings {
-            sandbox_us: micros(started.duration_since(began)),
-            run_us: wall_us,
-            ..Timings::default()
-        },
-        result: conversation.result.clone(),
-        notices: conversation.notices.clone(),
-    }
-}
-
-fn of_end(end: &End, outcome: Outcome, began: Instant, conversation: &Conversation) -> Report {
-    let run = end.run.as_ref();
-    let compile = end.compile.as_ref().map(|compile| CompileReport {
-        exit_code: verdict::exit_code(&compile.exit).unwrap_or(0),
-        duration_us: compile.wall_us,
-    });
-    let bare = bare(outcome, began, conversation);
-    Report {
-        compile,
-        truncated: Truncated {
-            stdout: run.is_some_and(|run| run.stdout_truncated),
-            stderr: run.is_some_and(|run| run.stderr_truncated),
-            artifacts: end.artifacts_truncated,
-        },
-        usage: Usage {
-            wall_us: run.map_or(0, |run| run.wall_us),
-            cpu_us: run.map_or(0, |run| run.cpu_us),
-            memory_peak_bytes: end.memory_peak_bytes,
-        },
-        timings: Timings {
-            compile_us: compile.map_or(0, |compile| compile.duration_us),
-            run_us: run.map_or(0, |run| run.wall_us),
-            collect_us: end.collect_us,
-            ..bare.timings
-        },
-        ..bare
     }
 }

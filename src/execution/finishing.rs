@@ -1,0 +1,102 @@
+//! From what a sandbox reported, or from the lack of it, to how an execution ended.
+
+use std::time::{Duration, Instant};
+
+use crate::execution::entry::Entry;
+use crate::execution::spec::ExecutionSpec;
+use crate::execution::state::{Finished, Status};
+use crate::sandbox::{Outcome, Reason, Report, SandboxError, Timings, Truncated, Usage};
+
+/// Bytes of the result channel that are kept.
+const MAX_RESULT: usize = 256 << 10;
+
+pub(super) fn status_of(reason: Reason) -> Status {
+    match reason {
+        Reason::Exited | Reason::Signaled => Status::Completed,
+        Reason::Killed => Status::Killed,
+        _ => Status::Failed,
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, report: Report) -> Finished {
+    let (stdout_cut, stderr_cut) = entry.live.cut();
+    let mut truncated = report.truncated;
+    truncated.stdout |= stdout_cut;
+    truncated.stderr |= stderr_cut;
+    let mut notices = spec.notices.clone();
+    notices.extend(report.notices);
+    let result = parse_result(&report.result, &mut notices);
+    Finished {
+        outcome: report.outcome,
+        compile: report.compile,
+        artifacts: report.artifacts,
+        truncated,
+        usage: report.usage,
+        queue_us: micros(taken.duration_since(entry.accepted)),
+        duration_us: micros(entry.accepted.elapsed()),
+        timings: report.timings,
+        result,
+        notices,
+    }
+}
+
+/// The result channel carries one JSON object; anything else is the program's own doing and only worth a notice.
+fn parse_result(bytes: &[u8], notices: &mut Vec<String>) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Channel {
+        result: Option<String>,
+    }
+    if bytes.is_empty() {
+        return None;
+    }
+    if bytes.len() >= MAX_RESULT {
+        notices.push(format!("the result was left out: it is over {MAX_RESULT} bytes"));
+        return None;
+    }
+    match serde_json::from_slice::<Channel>(bytes) {
+        Ok(channel) => channel.result,
+        Err(_) => {
+            notices.push(
+                "the result was left out: the program wrote something else to the result channel".into(),
+            );
+            None
+        }
+    }
+}
+
+pub(super) fn internal(entry: &Entry, taken: Instant, error: &SandboxError) -> Finished {
+    let message = match error {
+        // Says what to do, and holds nothing of the host.
+        SandboxError::Image(message) => message.clone(),
+        // The details are in the log, with the execution's id.
+        _ => "the server failed to run it; nothing is wrong with the program".into(),
+    };
+    let queue_us = micros(taken.duration_since(entry.accepted));
+    no_run(Reason::Internal, message, queue_us, micros(entry.accepted.elapsed()), Vec::new())
+}
+
+/// The result of an execution that ended while it waited.
+pub(super) fn never_ran(entry: &Entry, reason: Reason, why: &str) -> Finished {
+    let waited = micros(entry.accepted.elapsed());
+    no_run(reason, why.to_owned(), waited, waited, Vec::new())
+}
+
+/// A result in which nothing ran.
+fn no_run(reason: Reason, error: String, queue_us: u64, duration_us: u64, notices: Vec<String>) -> Finished {
+    Finished {
+        outcome: Outcome { reason, exit_code: None, error: Some(error) },
+        compile: None,
+        artifacts: Vec::new(),
+        truncated: Truncated::default(),
+        usage: Usage::default(),
+        queue_us,
+        duration_us,
+        timings: Timings::default(),
+        result: None,
+        notices,
+    }
+}

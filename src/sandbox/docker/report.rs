@@ -1,0 +1,77 @@
+//! From a conversation with a runner to the report that the execution service reads.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::runner::message::End;
+use crate::sandbox::docker::session::Conversation;
+use crate::sandbox::docker::verdict;
+use crate::sandbox::{CompileReport, Outcome, Report, Timings, Truncated, Usage};
+
+/// Cancelled while its sandbox was being made: no program ran.
+pub(super) fn killed_before_start() -> Report {
+    Report {
+        outcome: Outcome { exit_code: None, ..verdict::killed() },
+        compile: None,
+        artifacts: Vec::new(),
+        truncated: Truncated::default(),
+        usage: Usage::default(),
+        timings: Timings::default(),
+        result: Vec::new(),
+        notices: Vec::new(),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A report without the runner's word on it.
+pub(super) fn bare(outcome: Outcome, began: Instant, conversation: &Conversation) -> Report {
+    let started = conversation.first_phase.unwrap_or_else(Instant::now);
+    let wall_us = micros(started.elapsed());
+    Report {
+        outcome,
+        compile: None,
+        artifacts: conversation.artifacts.clone(),
+        truncated: Truncated::default(),
+        usage: Usage { wall_us, ..Usage::default() },
+        timings: Timings {
+            sandbox_us: micros(started.duration_since(began)),
+            run_us: wall_us,
+            ..Timings::default()
+        },
+        result: conversation.result.clone(),
+        notices: conversation.notices.clone(),
+    }
+}
+
+pub(super) fn of_end(end: &End, outcome: Outcome, began: Instant, conversation: &Conversation) -> Report {
+    let run = end.run.as_ref();
+    let compile = end.compile.as_ref().map(|compile| CompileReport {
+        exit_code: verdict::exit_code(&compile.exit).unwrap_or(0),
+        duration_us: compile.wall_us,
+    });
+    let bare = bare(outcome, began, conversation);
+    Report {
+        compile,
+        truncated: Truncated {
+            stdout: run.is_some_and(|run| run.stdout_truncated),
+            stderr: run.is_some_and(|run| run.stderr_truncated),
+            artifacts: end.artifacts_truncated,
+        },
+        usage: Usage {
+            wall_us: run.map_or(0, |run| run.wall_us),
+            cpu_us: run.map_or(0, |run| run.cpu_us),
+            memory_peak_bytes: end.memory_peak_bytes,
+        },
+        timings: Timings {
+            compile_us: compile.map_or(0, |compile| compile.duration_us),
+            run_us: run.map_or(0, |run| run.wall_us),
+            collect_us: end.collect_us,
+            ..bare.timings
+        },
+        ..bare
+    }
+}
