@@ -25,7 +25,7 @@ pub(super) struct Args {
     config: Config,
 
     /// What is logged, like `info` or `execbox=debug,warn`.
-    #[arg(long, env = "EXECBOX_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "EXECBOX_LOG", default_value = "info,actix_server=warn", value_name = "FILTER")]
     log: String,
 
     /// Log as JSON, a line for each event.

@@ -87,6 +87,9 @@ pub struct ImageState {
     pub size: Option<u64>,
 }
 
+/// The running binary, even when another one has been installed over it since.
+const THIS_BINARY: &str = "/proc/self/exe";
+
 impl DockerSandbox {
     /// Finds the Engine, checks that it can hold what we promise, puts the runner's volume in place, and removes
     /// what an earlier server left.
@@ -96,10 +99,7 @@ impl DockerSandbox {
     pub async fn connect(config: DockerConfig) -> Result<Self, SandboxError> {
         let engine = Engine::connect(config.host.as_deref()).await?;
         facts::read(&engine).await?.require(config.oci_runtime.as_deref())?;
-        let runner = match &config.runner {
-            Some(path) => Runner::read(path).await?,
-            None => Runner::read(&std::env::current_exe()?).await?,
-        };
+        let runner = Runner::read(config.runner.unwrap_or_else(|| PathBuf::from(THIS_BINARY))).await?;
         let settings = BuildSettings {
             ca_bundle: config.ca_bundle,
             debian_mirror: config.debian_mirror,

@@ -2,7 +2,9 @@
 //! replace it and any image works. It is named by the binary's hash.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::body_full;
@@ -11,7 +13,6 @@ use bollard::query_parameters::{
     ContainerArchiveInfoOptionsBuilder, CreateImageOptionsBuilder, ListVolumesOptionsBuilder,
     RemoveVolumeOptionsBuilder, UploadToContainerOptionsBuilder,
 };
-use bytes::Bytes;
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio_util::task::TaskTracker;
@@ -34,25 +35,22 @@ const MOUNT: &str = "/runner";
 const COPY: Duration = Duration::from_secs(60);
 const QUICK: Duration = Duration::from_secs(10);
 
-/// The binary that becomes PID 1.
+/// The binary that becomes PID 1. Its content stays on disk: it is large, and needed only to fill the volume.
 #[derive(Debug, Clone)]
 pub(super) struct Runner {
-    content: Bytes,
+    path: PathBuf,
+    bytes: u64,
     /// Its volume.
     pub(super) volume: String,
 }
 
 impl Runner {
     /// Reads the binary and names its volume.
-    pub(super) async fn read(path: &Path) -> Result<Self, SandboxError> {
-        let content = tokio::fs::read(path).await?;
-        let hashing = tokio::task::spawn_blocking(move || {
-            let hash: String =
-                Sha256::digest(&content).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-            (content, hash)
-        });
-        let (content, hash) = hashing.await.map_err(|error| SandboxError::Lost(error.to_string()))?;
-        Ok(Self { content: content.into(), volume: format!("{PREFIX}{hash}") })
+    pub(super) async fn read(path: PathBuf) -> Result<Self, SandboxError> {
+        let file = File::open(&path)?;
+        let hashing = tokio::task::spawn_blocking(move || hash(file));
+        let (hash, bytes) = hashing.await.map_err(|error| SandboxError::Lost(error.to_string()))??;
+        Ok(Self { path, bytes, volume: format!("{PREFIX}{hash}") })
     }
 
     /// Makes sure that the volume is there and whole.
@@ -76,7 +74,9 @@ impl Runner {
             return Ok(());
         }
         info!(volume = %self.volume, "putting the runner into its volume");
-        let tar = archive([(FILE, self.content.as_ref())].into_iter())?;
+        let content = tokio::fs::read(&self.path).await?;
+        let tar = archive([(FILE, content.as_slice())].into_iter())?;
+        drop(content);
         let options = UploadToContainerOptionsBuilder::default().path(MOUNT).build();
         within("copy", COPY, engine.docker.upload_to_container(&container.id, Some(options), body_full(tar)))
             .await?;
@@ -88,7 +88,7 @@ impl Runner {
         let options = ContainerArchiveInfoOptionsBuilder::default().path(&format!("{MOUNT}/{FILE}")).build();
         let info =
             within("stat", QUICK, engine.docker.get_container_archive_info(container, Some(options))).await;
-        info.is_ok_and(|info| u64::try_from(info.size) == Ok(self.content.len() as u64))
+        info.is_ok_and(|info| u64::try_from(info.size) == Ok(self.bytes))
     }
 
     fn filler(&self, ownership: &Ownership) -> ContainerCreateBody {
@@ -124,6 +124,21 @@ impl Runner {
             }
         }
         Ok(())
+    }
+}
+
+/// The start of the SHA-256 in hexadecimal, and the length.
+fn hash(mut file: File) -> io::Result<(String, u64)> {
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        let count = file.read(&mut piece)?;
+        if count == 0 {
+            return Ok((hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect(), bytes));
+        }
+        hash.update(&piece[..count]);
+        bytes += count as u64;
     }
 }
 
