@@ -19,7 +19,8 @@ impl RootFs {
     /// Unpacks the image. It is our own, not a stranger's.
     pub(crate) async fn export(docker: &Docker, image: &str) -> Result<Self> {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let body = ContainerCreateBody { image: Some(image.to_owned()), ..Default::default() };
+        let (image, cmd) = (Some(image.to_owned()), Some(vec!["never-started".to_owned()]));
+        let body = ContainerCreateBody { image, cmd, ..Default::default() };
         let id = docker.create_container(None::<CreateContainerOptions>, body).await?.id;
         let unpacked = unpack(docker, &id, folder.path()).await;
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
