@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::container::AttachContainerResults;
@@ -53,8 +54,10 @@ impl EngineCycle {
         &self.docker
     }
 
-    /// One cycle as slot `slot`: create, attach, start, wait for the end of its output, remove.
-    pub(crate) async fn run(&self, slot: u32) -> Result<()> {
+    /// One cycle as slot `slot`: create, attach, start, wait for the end of its output, remove. Gives the time until
+    /// its output ended.
+    pub(crate) async fn run(&self, slot: u32) -> Result<Duration> {
+        let began = Instant::now();
         let uid = UID + slot;
         let body = ContainerCreateBody { user: Some(format!("{uid}:{uid}")), ..self.body.clone() };
         let id = self.docker.create_container(None::<CreateContainerOptions>, body).await?.id;
@@ -66,7 +69,9 @@ impl EngineCycle {
         if let Some(chunk) = output.next().await {
             return Err(format!("the raw cycle's program says: {}", chunk?).into());
         }
-        self.remove(&id).await
+        let ended = began.elapsed();
+        self.remove(&id).await?;
+        Ok(ended)
     }
 
     async fn remove(&self, id: &str) -> Result<()> {

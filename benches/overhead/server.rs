@@ -67,6 +67,13 @@ impl Server {
         answer(self.client.post(format!("{}/api/v1/eval", self.url)).json(body)).await
     }
 
+    /// Forgets an execution.
+    pub(crate) async fn purge(&self, result: &Value) -> Result<()> {
+        let id = result["execution_id"].as_str().ok_or("a result without an id")?;
+        let url = format!("{}/api/v1/executions/{id}?purge=true", self.url);
+        answer(self.client.delete(url)).await.map(drop)
+    }
+
     /// Runs an archive that is made while it is sent.
     pub(crate) async fn upload(&self, tar: Part, metadata: &Value) -> Result<Value> {
         let form = Form::new().text("metadata", metadata.to_string()).part("tar", tar);

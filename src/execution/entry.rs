@@ -86,7 +86,7 @@ impl Entry {
 
     /// The one terminal change. False when it was terminal already; then nothing changes.
     pub(super) fn finish(&self, status: Status, finished: Finished) -> bool {
-        let output = self.live.snapshot();
+        let output = self.live.seal();
         let first = self.state.send_if_modified(|state| {
             if state.status.is_terminal() {
                 return false;
