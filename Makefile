@@ -50,6 +50,7 @@ fmt: ## Format the code
 	cargo fmt
 
 bench: setup build ## Measure the overhead over a raw Engine cycle and a bare interpreter
+	$(BIN) images build python bash
 	cargo bench --locked --bench overhead
 
 images: setup build ## Build the images of all runtimes

@@ -87,7 +87,7 @@ impl Entry {
     /// The one terminal change. False when it was terminal already; then nothing changes. `before_seen` runs when it
     /// is certain and nobody has seen it yet.
     pub(super) fn finish(&self, status: Status, finished: Finished, before_seen: impl FnOnce()) -> bool {
-        let output = self.live.snapshot();
+        let output = self.live.seal();
         let first = self.state.send_if_modified(|state| {
             if state.status.is_terminal() {
                 return false;

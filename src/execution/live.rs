@@ -50,10 +50,18 @@ pub struct Live {
 struct Log {
     compiling: bool,
     channels: [BytesMut; 4],
+    /// The channels after the end, shared with the result instead of kept twice.
+    sealed: Option<[Bytes; 4]>,
     cut: [bool; 4],
     progress: Vec<String>,
     attempt: u32,
     closed: bool,
+}
+
+impl Log {
+    fn channel(&self, channel: usize) -> &[u8] {
+        self.sealed.as_ref().map_or(&self.channels[channel], |sealed| &sealed[channel])
+    }
 }
 
 /// Progress lines that are kept; a build that prints more keeps its last ones visible live only.
@@ -87,13 +95,19 @@ impl Live {
         self.change(|log| log.closed = true);
     }
 
-    /// What has been written so far. A copy: the writer goes on.
+    /// What has been written so far. A copy while the writer goes on.
     #[must_use]
     pub fn snapshot(&self) -> Output {
         let log = self.log();
-        let [compile_stdout, compile_stderr, stdout, stderr] =
-            log.channels.each_ref().map(|channel| Bytes::copy_from_slice(channel));
-        Output { stdout, stderr, compile_stdout, compile_stderr }
+        output(log.sealed.clone().unwrap_or_else(|| copy(&log.channels)))
+    }
+
+    /// What has been written, for good: whatever is written after this is dropped.
+    #[must_use]
+    pub fn seal(&self) -> Output {
+        let log = &mut *self.log();
+        let sealed = log.sealed.get_or_insert_with(|| copy(&std::mem::take(&mut log.channels)));
+        output(sealed.clone())
     }
 
     /// Whether stdout and stderr of the program were cut here.
@@ -117,6 +131,9 @@ impl Live {
 
     fn append(&self, stdout: bool, bytes: &Bytes) {
         self.change(|log| {
+            if log.sealed.is_some() {
+                return;
+            }
             let channel = match (log.compiling, stdout) {
                 (true, true) => Channel::CompileStdout,
                 (true, false) => Channel::CompileStderr,
@@ -128,6 +145,15 @@ impl Live {
             log.channels[channel].extend_from_slice(&bytes[..bytes.len().min(room)]);
         });
     }
+}
+
+/// Copies are as long as their content; what grew has room to spare.
+fn copy(channels: &[BytesMut; 4]) -> [Bytes; 4] {
+    channels.each_ref().map(|channel| Bytes::copy_from_slice(channel))
+}
+
+fn output([compile_stdout, compile_stderr, stdout, stderr]: [Bytes; 4]) -> Output {
+    Output { stdout, stderr, compile_stdout, compile_stderr }
 }
 
 impl Events for Live {
@@ -190,7 +216,7 @@ impl Follower {
             return Some(LiveEvent::Progress(line.clone()));
         }
         for channel in CHANNELS {
-            let (all, seen) = (&log.channels[channel as usize], &mut self.seen[channel as usize]);
+            let (all, seen) = (log.channel(channel as usize), &mut self.seen[channel as usize]);
             if all.len() > *seen {
                 let bytes = Bytes::copy_from_slice(&all[*seen..]);
                 *seen = all.len();
@@ -240,6 +266,24 @@ mod tests {
         assert_eq!(follower.next().await, Some(LiveEvent::Restarted));
         assert_eq!(follower.next().await, None);
         assert!(live.snapshot().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_sealed_stays_and_is_there_only_once() {
+        let live = Arc::new(Live::new(100));
+        live.restart();
+        let mut follower = live.follow();
+        live.stdout(Bytes::from_static(b"one"));
+        let sealed = live.seal();
+        live.stdout(Bytes::from_static(b"late"));
+        live.close();
+        assert_eq!(live.snapshot().stdout.as_ptr(), sealed.stdout.as_ptr());
+        assert_eq!(live.seal().stdout, "one");
+        assert_eq!(
+            follower.next().await,
+            Some(LiveEvent::Bytes(Channel::Stdout, Bytes::from_static(b"one")))
+        );
+        assert_eq!(follower.next().await, None);
     }
 
     #[test]

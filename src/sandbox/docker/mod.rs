@@ -13,7 +13,7 @@ mod runner_volume;
 mod session;
 mod verdict;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 pub use facts::EngineFacts;
 
+use crate::limits::Limits;
 use crate::runner::message::{ArtifactSpec, PhaseSpec, Start};
 use crate::runtime::Runtime;
 use crate::sandbox::docker::container::Container;
@@ -153,6 +154,25 @@ impl DockerSandbox {
         let image = self.0.images.find(runtime).await?;
         Ok(ImageState { tag: runtime.image_name(), size: image.map(|image| image.size) })
     }
+}
+
+/// The request that makes a container of ours, for `benches/`: the raw Engine cycle must be measured with the same
+/// profile. The labels are those of this process as `instance`, so that whatever it leaves is found and removed.
+///
+/// # Errors
+/// The runner can't be read.
+#[doc(hidden)]
+pub async fn container_profile(
+    instance: &str,
+    runner: &Path,
+    image: &str,
+    uid: u32,
+    limits: &Limits,
+) -> Result<bollard::models::ContainerCreateBody, SandboxError> {
+    let runner = Runner::read(runner).await?;
+    let labels = Ownership::of_this_process(instance.to_owned()).labels(None);
+    let identity = Identity { image, runner_volume: &runner.volume, uid, oci_runtime: None, labels };
+    Ok(profile::container(identity, limits))
 }
 
 impl Inner {
