@@ -12,6 +12,7 @@ mod types;
 mod writer;
 
 use std::ops::Range;
+use std::process::Command;
 
 use super::header::BLOCK;
 use super::{ArchiveError, ArchiveLimits, ArchiveReader, EntryKind, Project, RefusalCode};
@@ -111,6 +112,17 @@ fn tar_of(members: &[Member]) -> Vec<u8> {
     let mut archive = open_tar(members);
     archive.extend_from_slice(&[0; 2 * BLOCK]);
     archive
+}
+
+/// What a tool writes. A machine without it fails the test, for a test that did not run must not look passed.
+#[track_caller]
+fn output_of(tool: &mut Command, package: &str) -> Vec<u8> {
+    let output = tool.output().unwrap_or_else(|error| {
+        panic!("{:?}: {error}; install the Debian package {package}", tool.get_program())
+    });
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "is it the one of the Debian package {package}? {errors}");
+    output.stdout
 }
 
 /// An entry as the runner gets it.
