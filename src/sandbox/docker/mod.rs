@@ -169,7 +169,7 @@ pub async fn container_profile(
     uid: u32,
     limits: &Limits,
 ) -> Result<bollard::models::ContainerCreateBody, SandboxError> {
-    let runner = Runner::read(runner).await?;
+    let runner = Runner::read(runner.to_owned()).await?;
     let labels = Ownership::of_this_process(instance.to_owned()).labels(None);
     let identity = Identity { image, runner_volume: &runner.volume, uid, oci_runtime: None, labels };
     Ok(profile::container(identity, limits))
