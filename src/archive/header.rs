@@ -92,8 +92,12 @@ impl Header {
         if self.layout != Layout::Ustar && self.block[PREFIX].iter().any(|byte| *byte != 0) {
             return Err("has bytes where its format has no field");
         }
-        if ![MODE, UID, GID, MTIME].into_iter().all(|field| is_number(&self.block[field])) {
-            return Err("has a mode, owner or time that is not a number");
+        // A mode fits octal in every format; in binary, readers differ in what they make of it.
+        if !is_octal(&self.block[MODE]) {
+            return Err("has a mode that is not an octal number");
+        }
+        if ![UID, GID, MTIME].into_iter().all(|field| is_number(&self.block[field])) {
+            return Err("has an owner or time that is not a number");
         }
         Ok(())
     }
@@ -199,10 +203,12 @@ fn base256(field: &[u8]) -> Option<u64> {
     (*first == 0x80 && high.iter().all(|byte| *byte == 0) && i64::try_from(value).is_ok()).then_some(value)
 }
 
+/// Octal, or blank for none.
+fn is_octal(field: &[u8]) -> bool {
+    octal(field).is_some() || field.iter().all(|byte| *byte == 0) || field.iter().all(|byte| *byte == b' ')
+}
+
 /// Something that every reader takes for a number: octal, blank, or binary of either sign.
 fn is_number(field: &[u8]) -> bool {
-    octal(field).is_some()
-        || field.iter().all(|byte| *byte == 0)
-        || field.iter().all(|byte| *byte == b' ')
-        || matches!(field.first(), Some(0x80 | 0xff))
+    is_octal(field) || matches!(field.first(), Some(0x80 | 0xff))
 }

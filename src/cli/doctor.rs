@@ -42,7 +42,8 @@ async fn examine(config: Config) -> Result<bool, Failure> {
     let sandbox = match engine::connect(&config, None).await {
         Ok(sandbox) => sandbox,
         Err(failure) => {
-            let mend = "run deploy/setup-engine.sh, or name an Engine with --docker-host or DOCKER_HOST";
+            let mend = "do what it says; where there is no Engine yet: run deploy/setup-engine.sh, or name one with \
+                        --docker-host or DOCKER_HOST";
             show(&Finding::fail("engine", failure.message, mend))?;
             return Ok(false);
         }

@@ -171,7 +171,8 @@ pub async fn container_profile(
 ) -> Result<bollard::models::ContainerCreateBody, SandboxError> {
     let runner = Runner::read(runner.to_owned()).await?;
     let labels = Ownership::of_this_process(instance.to_owned()).labels(None);
-    let identity = Identity { image, runner_volume: &runner.volume, uid, oci_runtime: None, labels };
+    let identity =
+        Identity { image, runner_volume: &runner.volume, uid, oci_runtime: None, writable: &[], labels };
     Ok(profile::container(identity, limits))
 }
 
@@ -226,6 +227,7 @@ impl Inner {
             runner_volume: &self.runner.volume,
             uid: self.uid_base + u32::from(job.slot),
             oci_runtime: self.oci_runtime.as_deref(),
+            writable: &job.spec.runtime.writable,
             labels: self.ownership.labels(Some((job.id, job.attempt))),
         };
         let name = format!("execbox-{}-{}", job.id, job.attempt);

@@ -35,6 +35,8 @@ pub(super) struct Identity<'a> {
     pub(super) uid: u32,
     /// OCI runtime other than the Engine's default.
     pub(super) oci_runtime: Option<&'a str>,
+    /// Folders that the language must write to, beside the workspace and /tmp.
+    pub(super) writable: &'a [String],
     /// By which we find it again.
     pub(super) labels: HashMap<String, String>,
 }
@@ -66,19 +68,19 @@ pub(super) fn container(id: Identity<'_>, limits: &Limits) -> ContainerCreateBod
         healthcheck: Some(HealthConfig { test: Some(vec![text("NONE")]), ..Default::default() }), // no exec by the image
         stop_signal: Some(text("SIGKILL")),
         stop_timeout: Some(1),                                  // the Engine's shutdown does not wait for us
+        host_config: Some(host(&id, limits)),
         labels: Some(id.labels),
-        host_config: Some(host(uid, id.runner_volume, id.oci_runtime, limits)),
         ..Default::default()
     }
 }
 
 #[rustfmt::skip]
-fn host(uid: u32, runner_volume: &str, oci_runtime: Option<&str>, limits: &Limits) -> HostConfig {
+fn host(id: &Identity<'_>, limits: &Limits) -> HostConfig {
     let (memory, text) = (signed(container_memory_bytes(limits)), |s: &str| s.to_owned());
     HostConfig {
         network_mode: Some(text("none")),                       // only lo
         readonly_rootfs: Some(true),
-        tmpfs: Some(tmpfs(uid, limits)),
+        tmpfs: Some(tmpfs(id, limits)),
         shm_size: Some(signed(SHM_BYTES)),
         ipc_mode: Some(text("private")),
         memory: Some(memory),
@@ -96,7 +98,7 @@ fn host(uid: u32, runner_volume: &str, oci_runtime: Option<&str>, limits: &Limit
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE), // 20.10 on v1 would show the container's id
         mounts: Some(vec![Mount {
             typ: Some(MountType::VOLUME),
-            source: Some(text(runner_volume)),
+            source: Some(text(id.runner_volume)),
             target: Some(text(RUNNER_MOUNT)),
             read_only: Some(true),
             ..Default::default()
@@ -105,19 +107,22 @@ fn host(uid: u32, runner_volume: &str, oci_runtime: Option<&str>, limits: &Limit
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
         auto_remove: Some(false),                               // it loses the exit code; we remove by ourselves
         init: Some(false),                                      // the runner is PID 1
-        runtime: oci_runtime.map(text),
+        runtime: id.oci_runtime.map(text),
         ..Default::default()
     }
 }
 
-/// The only writable places. The Engine adds `noexec` unless `exec` is said.
-fn tmpfs(uid: u32, limits: &Limits) -> HashMap<String, String> {
-    let (size, inodes) = (limits.disk_bytes, limits.disk_inodes);
+/// The only writable places. The Engine adds `noexec` unless `exec` is said. What is in them counts as memory; only
+/// the workspace, /tmp and /dev/shm have a budget beside the program's.
+fn tmpfs(id: &Identity<'_>, limits: &Limits) -> HashMap<String, String> {
+    let (uid, size, inodes) = (id.uid, limits.disk_bytes, limits.disk_inodes);
     let own = format!("uid={uid},gid={uid},mode=0700");
-    HashMap::from([
-        (WORKSPACE.to_owned(), format!("rw,exec,nosuid,nodev,size={size},nr_inodes={inodes},{own}")),
-        ("/tmp".to_owned(), format!("rw,noexec,nosuid,nodev,size={TMP_BYTES},nr_inodes=1024,mode=1777")),
-    ])
+    let small = format!("rw,noexec,nosuid,nodev,size={TMP_BYTES},nr_inodes=1024");
+    let mut places: HashMap<_, _> =
+        id.writable.iter().map(|path| (path.clone(), format!("{small},{own}"))).collect();
+    places.insert("/tmp".to_owned(), format!("{small},mode=1777"));
+    places.insert(WORKSPACE.to_owned(), format!("rw,exec,nosuid,nodev,size={size},nr_inodes={inodes},{own}"));
+    places
 }
 
 /// Soft and hard alike, but for the stack.
@@ -174,6 +179,26 @@ fn signed(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_languages_own_folders_are_small_and_never_replace_the_workspace() {
+        let writable = ["/var/cache/lang".to_owned(), WORKSPACE.to_owned()];
+        let id = Identity {
+            image: "sha256:0",
+            runner_volume: "v",
+            uid: 7,
+            oci_runtime: None,
+            writable: &writable,
+            labels: HashMap::new(),
+        };
+        let places = tmpfs(&id, &crate::config::Config::default().limit_policy().default);
+        assert!(
+            places["/var/cache/lang"]
+                .starts_with("rw,noexec,nosuid,nodev,size=16777216,nr_inodes=1024,uid=7")
+        );
+        assert!(places[WORKSPACE].starts_with("rw,exec,"), "{places:?}");
+        assert_eq!(places.len(), 3);
+    }
 
     #[test]
     fn the_filter_is_json_and_holds_nothing_that_must_not_be_there() {
