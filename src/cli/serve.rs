@@ -11,6 +11,7 @@ use crate::cli::signals::Signals;
 use crate::cli::{engine, output};
 use crate::config::Config;
 use crate::execution::service::{Service, ServiceConfig};
+use crate::http;
 use crate::server::{self, App};
 use crate::store::DataDir;
 use crate::telemetry::{self, Metrics};
@@ -25,7 +26,7 @@ pub(super) struct Args {
     config: Config,
 
     /// What is logged, like `info` or `execbox=debug,warn`.
-    #[arg(long, env = "EXECBOX_LOG", default_value = "info,actix_server=warn", value_name = "FILTER")]
+    #[arg(long, env = "EXECBOX_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
 
     /// Log as JSON, a line for each event.
@@ -40,7 +41,7 @@ pub(super) fn settings() -> clap::Command {
 
 pub(super) fn serve(args: Args) -> Result<ExitCode, Failure> {
     check_exposure(&args.config)?;
-    telemetry::init(args.log_json, &args.log).map_err(Failure::usage)?;
+    telemetry::init(args.log_json, &format!("{},{}", http::LOG_FILTER, args.log)).map_err(Failure::usage)?;
     let runtime = super::tokio_runtime()?;
     runtime.block_on(serve_until_signal(args.config))?;
     // A blocking call that hangs must not hold the process.

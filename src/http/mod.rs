@@ -33,6 +33,9 @@ use crate::http::health::Readiness;
 use crate::http::hosts::Hosts;
 use crate::server::App;
 
+/// What the web framework may log unless the operator says otherwise; its own start is nobody's news.
+pub const LOG_FILTER: &str = "actix_server=warn";
+
 /// Every route of the server.
 fn routes(config: &mut ServiceConfig) {
     config

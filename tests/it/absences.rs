@@ -135,6 +135,7 @@ fn the_house_has_its_rooms_and_no_others() {
     names.sort_unstable();
     let rooms = [
         "archive",
+        "build.rs",
         "cli",
         "config.rs",
         "execution",
