@@ -50,6 +50,10 @@ pub struct Config {
     #[arg(long, env = "EXECBOX_QUEUE_LENGTH", default_value_t = 1_000, value_name = "N")]
     pub queue_length: usize,
 
+    /// Waiting executions of one tenant; one more of its own is answered 429. Default: nine tenths of the queue.
+    #[arg(long, env = "EXECBOX_TENANT_QUEUE_LENGTH", value_name = "N")]
+    pub tenant_queue_length: Option<usize>,
+
     /// Seconds that running executions get to finish after SIGTERM.
     #[arg(long, env = "EXECBOX_DRAIN_SECONDS", default_value_t = 30, value_name = "S")]
     pub drain_seconds: u64,
@@ -229,6 +233,12 @@ impl Config {
     pub fn workers(&self) -> u16 {
         let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         self.workers.unwrap_or_else(|| u16::try_from(processors).unwrap_or(u16::MAX).max(2)).max(1)
+    }
+
+    /// Waiting executions of one tenant, with the default resolved: others always find some room.
+    #[must_use]
+    pub fn tenant_queue_length(&self) -> usize {
+        self.tenant_queue_length.unwrap_or(self.queue_length - self.queue_length / 10)
     }
 
     /// Defaults and ceilings of one execution.

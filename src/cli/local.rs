@@ -52,7 +52,12 @@ impl Local {
     /// Starts the service on the current tokio runtime.
     pub(super) fn start(&self, sandbox: DockerSandbox) -> Result<Service, Failure> {
         let data = DataDir::open(&self.scratch.path().join("data")).map_err(Failure::ours)?;
-        let config = ServiceConfig { workers: 1, queue_length: 1, retention: self.config.retention_policy() };
+        let config = ServiceConfig {
+            workers: 1,
+            queue_length: 1,
+            tenant_queue_length: 1,
+            retention: self.config.retention_policy(),
+        };
         Ok(Service::start(config, Arc::new(sandbox), data, Box::new(|_| {})))
     }
 }

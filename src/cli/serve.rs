@@ -94,6 +94,7 @@ fn service_config(config: &Config) -> ServiceConfig {
     ServiceConfig {
         workers: config.workers(),
         queue_length: config.queue_length,
+        tenant_queue_length: config.tenant_queue_length(),
         retention: config.retention_policy(),
     }
 }

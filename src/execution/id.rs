@@ -50,7 +50,13 @@ impl Tenant {
     /// The one tenant of a server without keys.
     #[must_use]
     pub fn local() -> Self {
-        Self(Arc::from("local"))
+        Self::named("local")
+    }
+
+    /// The tenant of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(Arc::from(name))
     }
 }
 

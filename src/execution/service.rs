@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::execution::entry::Entry;
 use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::live::Follower;
-use crate::execution::queue::Queue;
+use crate::execution::queue::{Full, Queue};
 use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Execution, Finished, Status};
 use crate::execution::{finishing, worker};
@@ -25,6 +25,8 @@ pub struct ServiceConfig {
     pub workers: u16,
     /// Executions that may wait.
     pub queue_length: usize,
+    /// How many of them may be one tenant's.
+    pub tenant_queue_length: usize,
     /// How long finished ones are kept.
     pub retention: RetentionPolicy,
 }
@@ -36,6 +38,14 @@ pub enum SubmitError {
     #[error("the queue of {length} executions is full")]
     QueueFull {
         /// How many may wait.
+        length: usize,
+        /// A guess at when there is room.
+        retry_after: Duration,
+    },
+    /// The tenant has its whole share of the queue; try again after this long.
+    #[error("your {length} places in the queue are taken")]
+    ShareFull {
+        /// How many of one tenant may wait.
         length: usize,
         /// A guess at when there is room.
         retry_after: Duration,
@@ -98,7 +108,7 @@ impl Service {
         let inner = Arc::new(Inner {
             sandbox,
             data,
-            queue: Queue::new(config.queue_length),
+            queue: Queue::new(config.queue_length, config.tenant_queue_length),
             config,
             index: Mutex::new(index),
             unfinished: watch::Sender::new(0),
@@ -125,10 +135,11 @@ impl Service {
         let id = entry.id;
         inner.index().entries.insert(id, Arc::clone(&entry));
         inner.unfinished.send_modify(|count| *count += 1);
-        if inner.queue.push(entry).is_err() {
+        let tenant = entry.tenant.clone();
+        if let Err(full) = inner.queue.push(&tenant, entry) {
             inner.index().entries.remove(&id);
             inner.unfinished.send_modify(|count| *count -= 1);
-            return Err(inner.queue_full());
+            return Err(inner.no_room(full));
         }
         info!(execution = %id, "accepted");
         Ok(id)
@@ -231,19 +242,25 @@ impl Inner {
         self.index().entries.get(&id).filter(|entry| entry.tenant == *tenant).cloned()
     }
 
-    fn queue_full(&self) -> SubmitError {
-        let length = self.config.queue_length;
+    fn no_room(&self, full: Full) -> SubmitError {
+        let length = match full {
+            Full::Queue => self.config.queue_length,
+            Full::Share => self.config.tenant_queue_length,
+        };
         let ahead = u32::try_from(length / usize::from(self.config.workers.max(1))).unwrap_or(u32::MAX);
-        let retry_after =
-            (GUESS_PER_EXECUTION * ahead).clamp(Duration::from_secs(1), Duration::from_secs(60));
-        SubmitError::QueueFull { length, retry_after }
+        let retry_after = GUESS_PER_EXECUTION.saturating_mul(ahead);
+        let retry_after = retry_after.clamp(Duration::from_secs(1), Duration::from_secs(60));
+        match full {
+            Full::Queue => SubmitError::QueueFull { length, retry_after },
+            Full::Share => SubmitError::ShareFull { length, retry_after },
+        }
     }
 
     /// Kills a running one; one that waits ends here and now.
     fn cancel(&self, entry: &Arc<Entry>, why: &str) {
         entry.cancel.cancel();
         if entry.status() == Status::Pending {
-            self.queue.remove(|queued| queued.id == entry.id);
+            self.queue.remove(&entry.tenant, |queued| queued.id == entry.id);
             self.finish(entry, Status::Killed, finishing::never_ran(entry, Reason::Killed, why));
         }
     }

@@ -307,7 +307,7 @@ impl From<IntakeError> for ApiError {
 impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         match error {
-            SubmitError::QueueFull { retry_after, .. } => {
+            SubmitError::QueueFull { retry_after, .. } | SubmitError::ShareFull { retry_after, .. } => {
                 let refusal = Self::new(Code::QueueFull, format!("{error}; try again later"));
                 Self { retry_after: Some(retry_after), ..refusal }
             }

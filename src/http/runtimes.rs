@@ -73,6 +73,8 @@ pub(super) struct RequestLimits {
     eval_code_kb: u64,
     /// Executions that may wait.
     queue_length: usize,
+    /// How many of them may be one tenant's.
+    tenant_queue_length: usize,
 }
 
 /// The languages on offer, and what an execution may use.
@@ -111,6 +113,7 @@ impl LimitTable {
                 json_kb: request.json_kb,
                 eval_code_kb: request.eval_code_kb,
                 queue_length: config.queue_length,
+                tenant_queue_length: config.tenant_queue_length(),
             },
         }
     }

@@ -62,6 +62,28 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_tenant_with_its_whole_share_of_the_queue_is_told_so() {
+    let app = TestApp::with(|config| {
+        config.workers = Some(1);
+        config.queue_length = 10;
+        config.tenant_queue_length = Some(2);
+    })
+    .await;
+    let running = app.submit("hang").await;
+    app.until(&running, "running").await;
+    let waiting = [app.submit("exit 0").await, app.submit("exit 0").await];
+    let refused = app.post_json("/api/v1/exec/async", &fake("exit 0")).await;
+    refused.assert_problem(429, "queue_full");
+    assert!(refused.body["detail"].as_str().unwrap().contains("your 2 places"), "{}", refused.body);
+    app.delete(&running).await;
+    for path in waiting {
+        let done = app.get(&format!("{path}?wait=10")).await;
+        assert_eq!(done.body["status"], "completed");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn no_engine_no_work() {
     let app = TestApp::start().await;
     app.sandbox.set_away(true);
