@@ -6,6 +6,7 @@
 mod entry;
 mod finishing;
 pub mod id;
+pub mod idempotency;
 pub mod intake;
 pub mod live;
 mod queue;

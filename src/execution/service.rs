@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::execution::entry::Entry;
 use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::idempotency::{IdempotencyKey, Keys, Known};
 use crate::execution::live::Follower;
 use crate::execution::queue::{Full, Queue};
 use crate::execution::spec::ExecutionSpec;
@@ -50,6 +51,9 @@ pub enum SubmitError {
         /// A guess at when there is room.
         retry_after: Duration,
     },
+    /// The idempotency key names another request of this tenant.
+    #[error("this Idempotency-Key was used with another request; use a fresh key for a new request")]
+    KeyReused,
     /// The server is shutting down.
     #[error("the server is shutting down and takes no new executions")]
     Draining,
@@ -76,6 +80,7 @@ pub(super) struct Inner {
     pub(super) queue: Queue<Arc<Entry>>,
     config: ServiceConfig,
     index: Mutex<Index>,
+    keys: Mutex<Keys>,
     /// Accepted and not yet terminal; the drain waits for zero.
     unfinished: watch::Sender<usize>,
     draining: std::sync::atomic::AtomicBool,
@@ -111,6 +116,7 @@ impl Service {
             queue: Queue::new(config.queue_length, config.tenant_queue_length),
             config,
             index: Mutex::new(index),
+            keys: Mutex::default(),
             unfinished: watch::Sender::new(0),
             draining: false.into(),
             on_finish,
@@ -143,6 +149,26 @@ impl Service {
         }
         info!(execution = %id, "accepted");
         Ok(id)
+    }
+
+    /// Accepts a spec under an idempotency key: the same request gives the execution that it gave before, while that
+    /// is kept; one that is forgotten is not run again.
+    ///
+    /// # Errors
+    /// As [`Self::submit`], and when the key names another request.
+    pub fn submit_once(&self, spec: ExecutionSpec, key: IdempotencyKey) -> Result<ExecutionId, SubmitError> {
+        let tenant = spec.tenant.clone();
+        // Held until the key is remembered, so that of two at once only one is new.
+        let mut keys = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        match keys.look_up(&tenant, &key, Instant::now()) {
+            Known::Same(id) => Ok(id),
+            Known::Another => Err(SubmitError::KeyReused),
+            Known::No => {
+                let id = self.submit(spec)?;
+                keys.remember(&tenant, key, id, Instant::now());
+                Ok(id)
+            }
+        }
     }
 
     /// What is known of an execution of this tenant; `None` for another's, as for one that never was.

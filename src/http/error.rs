@@ -61,6 +61,8 @@ codes! {
     InvalidValue = "invalid_value", 400, "Invalid value";
     /// A query parameter that does not exist, or has a value that can't be used.
     BadQuery = "bad_query", 400, "Bad query";
+    /// The `Idempotency-Key` header is no key.
+    BadIdempotencyKey = "bad_idempotency_key", 400, "Bad idempotency key";
     /// The id in the path is no execution id.
     BadId = "bad_id", 400, "Bad execution id";
     /// The multipart body can't be read.
@@ -131,6 +133,8 @@ codes! {
     UnsupportedEncoding = "unsupported_encoding", 415, "Unsupported content encoding";
     /// The `Host` header names another server.
     BadHost = "bad_host", 421, "Misdirected request";
+    /// The `Idempotency-Key` was used with another request.
+    IdempotencyKeyReused = "idempotency_key_reused", 422, "Idempotency key reused";
     /// Every place in the queue is taken; `Retry-After` says when to come again.
     QueueFull = "queue_full", 429, "Queue full";
     /// As many uploads as are allowed are being read already.
@@ -311,6 +315,7 @@ impl From<SubmitError> for ApiError {
                 let refusal = Self::new(Code::QueueFull, format!("{error}; try again later"));
                 Self { retry_after: Some(retry_after), ..refusal }
             }
+            SubmitError::KeyReused => Self::new(Code::IdempotencyKeyReused, error.to_string()),
             SubmitError::Draining => Self::new(Code::Draining, error.to_string()),
         }
     }

@@ -13,6 +13,7 @@ use crate::execution::intake;
 use crate::http::State;
 use crate::http::body::{self, Body, Kind};
 use crate::http::error::{ApiError, Code, Problems};
+use crate::http::idempotency;
 use crate::http::multipart::{self, Caps};
 use crate::http::request::{ExecRequest, parse};
 use crate::http::result::ExecResult;
@@ -61,7 +62,8 @@ pub(super) async fn sync(
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
     let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
-    wait(&state, submit(&state, wire, project)?).await
+    let id = submit(&request, &state, wire, project).await?;
+    wait(&state, id).await
 }
 
 /// Runs a project; the answer comes at once, with the id to ask for the result.
@@ -79,7 +81,7 @@ pub(super) async fn asynchronous(
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
     let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
-    let id = submit(&state, wire, project)?.to_string();
+    let id = submit(&request, &state, wire, project).await?.to_string();
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, format!("/api/v1/executions/{id}")))
         .json(Accepted { execution_id: id }))
@@ -101,7 +103,8 @@ pub(super) async fn eval(
 ) -> Result<HttpResponse, ApiError> {
     let cap = state.app.config.request.eval_code_kb * KIB;
     let (wire, project) = read(&request, payload, &state, &[Kind::Json], Some(cap)).await?;
-    wait(&state, submit(&state, wire, project)?).await
+    let id = submit(&request, &state, wire, project).await?;
+    wait(&state, id).await
 }
 
 /// Reads the body. What can be refused without reading it is refused first.
@@ -114,6 +117,7 @@ async fn read(
 ) -> Result<(ExecRequest, Project), ApiError> {
     let kind = body::kind(request, kinds)?;
     body::refuse_encoded(request)?;
+    idempotency::key(request)?;
     let config = &state.app.config.request;
     let json_cap = config.json_kb * KIB;
     let cap = match kind {
@@ -169,11 +173,22 @@ async fn read_json(
     inline.write(state.app.service.spool_dir(), state.app.config.archive_limits()).await
 }
 
-fn submit(state: &State, wire: ExecRequest, project: Project) -> Result<ExecutionId, ApiError> {
+async fn submit(
+    request: &HttpRequest,
+    state: &State,
+    wire: ExecRequest,
+    project: Project,
+) -> Result<ExecutionId, ApiError> {
     let submission = wire.into_submission(project)?;
     let app = &state.app;
     let spec = intake::accept(&app.catalogue, &app.config.limit_policy(), &Tenant::local(), submission)?;
-    Ok(app.service.submit(spec)?)
+    match idempotency::key(request)? {
+        None => Ok(app.service.submit(spec)?),
+        Some(key) => {
+            let (key, spec) = idempotency::named(key, spec).await?;
+            Ok(app.service.submit_once(spec, key)?)
+        }
+    }
 }
 
 async fn wait(state: &State, id: ExecutionId) -> Result<HttpResponse, ApiError> {

@@ -12,6 +12,7 @@ mod execute;
 mod executions;
 mod health;
 mod hosts;
+mod idempotency;
 mod multipart;
 mod request;
 mod result;

@@ -13,6 +13,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("slow_body", "bodies::a_body_that_stalls_or_drips_is_given_up"),
     ("too_many_uploads", "bodies::uploads_are_bounded"),
     ("bad_host", "bodies::other_hosts_are_refused"),
+    ("bad_idempotency_key", "idempotency::what_is_no_key_is_refused"),
+    ("idempotency_key_reused", "idempotency::another_request_under_the_key_is_refused_whatever_differs"),
     ("queue_full", "faults::a_full_queue_refuses_at_once_and_loses_nothing"),
     ("not_ready", "faults::no_engine_no_work"),
     ("draining", "faults::a_drain_refuses_new_work_and_finishes_what_runs"),
@@ -265,6 +267,7 @@ fn every_code_is_earned_by_a_test() {
         include_str!("problems.rs"),
         include_str!("bodies.rs"),
         include_str!("faults.rs"),
+        include_str!("idempotency.rs"),
         include_str!("executions.rs"),
         include_str!("artifacts.rs")
     );
