@@ -39,11 +39,13 @@ pub struct Config {
     pub oci_runtime: Option<String>,
 
     /// Executions that run at once. Default: the number of processors.
-    #[arg(long, env = "EXECBOX_WORKERS", value_name = "N")]
+    #[arg(long, env = "EXECBOX_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub workers: Option<u16>,
 
     /// First numeric user id of the containers; worker N runs as this plus N.
-    #[arg(long, env = "EXECBOX_UID_BASE", default_value_t = 20_000, value_name = "UID")]
+    // Never root or a system user; with every worker below 65536, the end of a default user namespace map.
+    #[arg(long, env = "EXECBOX_UID_BASE", default_value_t = 20_000, value_name = "UID",
+          value_parser = clap::value_parser!(u32).range(1_000..=60_000))]
     pub uid_base: u32,
 
     /// Executions that may wait; one more is answered 429.

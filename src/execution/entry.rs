@@ -88,6 +88,8 @@ impl Entry {
     /// is certain and nobody has seen it yet.
     pub(super) fn finish(&self, status: Status, finished: Finished, before_seen: impl FnOnce()) -> bool {
         let output = self.live.seal();
+        // Before anybody can see the end: the uploaded project goes with it. A worker at work has its own hold on it.
+        self.spec.lock().unwrap_or_else(PoisonError::into_inner).take();
         let first = self.state.send_if_modified(|state| {
             if state.status.is_terminal() {
                 return false;
@@ -99,7 +101,6 @@ impl Entry {
             true
         });
         if first {
-            self.spec.lock().unwrap_or_else(PoisonError::into_inner).take();
             self.live.close();
         }
         first

@@ -67,3 +67,16 @@ async fn large_input_reaches_the_program_whole() {
     assert_eq!(result["stdout"], format!("{expected}\n"));
     server.finish().await;
 }
+
+/// The end of an empty input comes at once, which is while the compiler still runs.
+#[tokio::test]
+async fn a_compiled_program_sees_the_end_of_an_empty_input() {
+    let server = Server::start().await;
+    let code = "#include <stdio.h>\nint main(void) { printf(\"%d\\n\", getchar()); }";
+    let body = json!({"language": "c", "code": code, "config": {"timeout_seconds": 2}});
+    let result = server.eval(&body).await;
+    assert_eq!((&result["stdout"], &result["reason"]), (&json!("-1\n"), &json!("exited")), "{result:#}");
+    let body = json!({"language": "c", "code": code, "stdin": "A", "config": {"timeout_seconds": 2}});
+    assert_eq!(server.eval(&body).await["stdout"], "65\n");
+    server.finish().await;
+}

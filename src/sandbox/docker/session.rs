@@ -159,6 +159,8 @@ async fn copy(project: &mut tokio::fs::File, input: &mut Input) -> std::io::Resu
 }
 
 async fn write_stdin(input: &mut Input, stdin: &Stdin, credit: &Semaphore) -> std::io::Result<()> {
+    // The first grant says that the program runs. Before that even the end of the input would go to the compiler.
+    drop(credit.acquire().await);
     match stdin {
         Stdin::Bytes(bytes) => write_piece(input, bytes, credit).await?,
         Stdin::Live(receiver) => {
