@@ -13,7 +13,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/release/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench images openapi
+.PHONY: help setup build run demo test check fmt bench soak images openapi
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ fmt: ## Format the code
 bench: setup build ## Measure the overhead over a raw Engine cycle and a bare interpreter
 	$(BIN) images build python bash
 	cargo bench --locked --bench overhead
+
+COUNT ?= 10000
+soak: setup build ## Run 10,000 executions and look for anything left (fewer: COUNT=500)
+	$(BIN) images build bash
+	cargo bench --locked --bench soak -- $(COUNT)
 
 images: setup build ## Build the images of all runtimes
 	$(BIN) images build --all
