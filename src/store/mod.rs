@@ -2,7 +2,9 @@
 //! executions are forgotten. Records live in memory until issue 3 gives them a database.
 
 mod data_dir;
+mod database;
 mod retention;
 
 pub use data_dir::{DataDir, DataDirError};
+pub use database::{Database, DatabaseError};
 pub use retention::{Retention, RetentionPolicy};
