@@ -8,9 +8,10 @@ use tokio::sync::SemaphorePermit;
 use utoipa::ToSchema;
 
 use crate::archive::Project;
-use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::id::ExecutionId;
 use crate::execution::intake;
 use crate::http::State;
+use crate::http::auth::Caller;
 use crate::http::body::{self, Body, Kind};
 use crate::http::error::{ApiError, Code, Problems};
 use crate::http::multipart::{self, Caps};
@@ -18,6 +19,7 @@ use crate::http::request::{ExecRequest, parse};
 use crate::http::result::ExecResult;
 use crate::http::submission::Inline;
 use crate::limits::KIB;
+use crate::store::Scope;
 
 /// What multipart framing and the metadata may add to an archive, beside their own cap.
 const FRAMING: u64 = 64 << 10;
@@ -58,10 +60,12 @@ pub(super) struct Upload {
 pub(super) async fn sync(
     request: HttpRequest,
     payload: Payload,
+    caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
+    caller.tenant(Scope::Run)?;
     let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
-    wait(&state, submit(&state, wire, project)?).await
+    wait(&state, &caller, submit(&state, &caller, wire, project)?).await
 }
 
 /// Runs a project; the answer comes at once, with the id to ask for the result.
@@ -76,10 +80,12 @@ pub(super) async fn sync(
 pub(super) async fn asynchronous(
     request: HttpRequest,
     payload: Payload,
+    caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
+    caller.tenant(Scope::Run)?;
     let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
-    let id = submit(&state, wire, project)?.to_string();
+    let id = submit(&state, &caller, wire, project)?.to_string();
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, format!("/api/v1/executions/{id}")))
         .json(Accepted { execution_id: id }))
@@ -97,11 +103,13 @@ pub(super) async fn asynchronous(
 pub(super) async fn eval(
     request: HttpRequest,
     payload: Payload,
+    caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
+    caller.tenant(Scope::Run)?;
     let cap = state.app.config.request.eval_code_kb * KIB;
     let (wire, project) = read(&request, payload, &state, &[Kind::Json], Some(cap)).await?;
-    wait(&state, submit(&state, wire, project)?).await
+    wait(&state, &caller, submit(&state, &caller, wire, project)?).await
 }
 
 /// Reads the body. What can be refused without reading it is refused first.
@@ -169,16 +177,24 @@ async fn read_json(
     inline.write(state.app.service.spool_dir(), state.app.config.archive_limits()).await
 }
 
-fn submit(state: &State, wire: ExecRequest, project: Project) -> Result<ExecutionId, ApiError> {
+fn submit(
+    state: &State,
+    caller: &Caller,
+    wire: ExecRequest,
+    project: Project,
+) -> Result<ExecutionId, ApiError> {
     let submission = wire.into_submission(project)?;
     let app = &state.app;
-    let spec = intake::accept(&app.catalogue, &app.config.limit_policy(), &Tenant::local(), submission)?;
-    Ok(app.service.submit(spec)?)
+    let policy = caller.narrow(app.config.limit_policy());
+    let spec = intake::accept(&app.catalogue, &policy, caller.tenant(Scope::Run)?, submission)?;
+    let id = app.service.submit(spec)?;
+    caller.audit("run", id, true);
+    Ok(id)
 }
 
-async fn wait(state: &State, id: ExecutionId) -> Result<HttpResponse, ApiError> {
-    // Only a purge in between takes it away.
-    let execution =
-        state.app.service.wait(&Tenant::local(), id, None).await.ok_or_else(ApiError::no_execution)?;
+async fn wait(state: &State, caller: &Caller, id: ExecutionId) -> Result<HttpResponse, ApiError> {
+    // Only a purge in between takes it away. Its own answer belongs to the run, so no other scope is needed.
+    let found = state.app.service.wait(caller.tenant(Scope::Run)?, id, None).await;
+    let execution = found.ok_or_else(ApiError::no_execution)?;
     Ok(HttpResponse::Ok().json(ExecResult::from(&execution)))
 }

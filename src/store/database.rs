@@ -107,7 +107,7 @@ impl Database {
         DatabaseError::Damaged { path: self.path.clone(), detail: detail.into() }
     }
 
-    fn unusable(&self, error: &io::Error) -> DatabaseError {
+    pub(super) fn unusable(&self, error: &dyn std::fmt::Display) -> DatabaseError {
         DatabaseError::Unusable { path: self.path.clone(), detail: error.to_string() }
     }
 
@@ -138,7 +138,7 @@ impl Database {
     /// Makes the file whole under another name first, so that a crash leaves either none or a whole one. Readable by
     /// the owner only.
     fn create(&self, folder: &Path) -> Result<(), DatabaseError> {
-        let unusable = |error: &io::Error| self.unusable(error);
+        let unusable = |error: &dyn std::fmt::Display| self.unusable(error);
         let new = tempfile::Builder::new().prefix("new-").suffix(".db").tempfile_in(folder);
         let new = new.map_err(|error| unusable(&error))?;
         let mut connection = self.connect_to(new.path())?;
