@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{self, HeaderMap, HeaderName};
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use tracing::info;
 
 use crate::execution::id::{ExecutionId, Tenant};
@@ -71,14 +71,13 @@ impl FromRequest for Caller {
 }
 
 /// Lets a request pass, and leaves its [`Caller`] with it.
-pub(super) async fn admit(state: &State, request: &ServiceRequest, id: &str) -> Result<(), ApiError> {
+pub(super) fn admit(state: &State, request: &ServiceRequest, id: &str) -> Result<(), ApiError> {
     if is_open(request.path()) {
         return Ok(());
     }
-    let key = if state.door.has_keys(&state.app.keys).await? {
+    let key = if state.door.has_keys(&state.app.keys)? {
         let text = presented(request.headers())?;
-        let keys = Arc::clone(&state.app.keys);
-        let found = ask(move || keys.authenticate(&text)).await?;
+        let found = answer(state.app.keys.authenticate(&text))?;
         Some(Arc::new(found.ok_or_else(|| refuse("the key is unknown, revoked, expired, or not complete"))?))
     } else {
         None
@@ -119,11 +118,9 @@ fn refuse(detail: &str) -> ApiError {
     ApiError::new(Code::Unauthenticated, detail)
 }
 
-/// A question to the database, off the threads that serve.
-async fn ask<T: Send + 'static>(
-    question: impl FnOnce() -> Result<T, DatabaseError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let answer = web::block(question).await.map_err(|error| ApiError::internal(&error))?;
+/// A question to the database. Asked on the thread that serves: it reads a few pages that are in memory, a reader
+/// waits for no writer, and a request that has waited loses the framework's answer to a malformed body.
+fn answer<T>(answer: Result<T, DatabaseError>) -> Result<T, ApiError> {
     answer.map_err(|error| {
         tracing::error!(%error, "the keys can't be read");
         ApiError::new(Code::StorageFailed, "the server could not check the key; try again later")
@@ -138,7 +135,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    async fn has_keys(&self, keys: &Arc<Keys>) -> Result<bool, ApiError> {
+    fn has_keys(&self, keys: &Keys) -> Result<bool, ApiError> {
         if self.has_keys.load(Ordering::Relaxed) {
             return Ok(true);
         }
@@ -146,8 +143,8 @@ impl Door {
         if known.is_some_and(|asked| asked.elapsed() < FRESH) {
             return Ok(false);
         }
-        let (asked, keys) = (Instant::now(), Arc::clone(keys));
-        let any = ask(move || keys.any()).await?;
+        let asked = Instant::now();
+        let any = answer(keys.any())?;
         self.has_keys.fetch_or(any, Ordering::Relaxed);
         *self.none_since.lock().unwrap_or_else(PoisonError::into_inner) = (!any).then_some(asked);
         Ok(any)

@@ -32,7 +32,7 @@ pub(super) async fn edge(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
     let id = request_id(request.headers());
-    let mut response = match check(&state, &request, &id).await {
+    let mut response = match check(&state, &request, &id) {
         Ok(()) => as_problem(next.call(request).await?.map_into_boxed_body(), &id),
         Err(refusal) => request.into_response(refusal.respond(&id)),
     };
@@ -47,9 +47,9 @@ pub(super) async fn edge(
 }
 
 /// What a request must pass before its route is looked for.
-async fn check(state: &State, request: &ServiceRequest, id: &str) -> Result<(), ApiError> {
+fn check(state: &State, request: &ServiceRequest, id: &str) -> Result<(), ApiError> {
     state.hosts.check(request.request())?;
-    auth::admit(state, request, id).await
+    auth::admit(state, request, id)
 }
 
 /// The caller's own id where it is harmless in a log, else a fresh one.

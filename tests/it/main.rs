@@ -7,6 +7,7 @@
 //! - [`bodies`]: caps, pace and shapes of bodies; raw requests.
 //! - [`python_executor`]: bodies as that project's own clients send them.
 //! - [`faults`]: retries, panics, full queues, drain, callers that go away.
+//! - [`keys`]: who may call, how often, and what another tenant is told.
 //! - [`absences`]: what the design says is never there.
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +22,7 @@ mod bodies;
 mod executions;
 mod fake_sandbox;
 mod faults;
+mod keys;
 mod problems;
 mod python_executor;
 mod server_routes;
