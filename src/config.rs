@@ -21,7 +21,8 @@ pub struct Config {
     #[arg(long, env = "EXECBOX_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub listen: SocketAddr,
 
-    /// Serve on a non-loopback address although there are no keys: anyone who reaches it can run programs.
+    /// Serve on a non-loopback address although there are no keys: anyone who reaches it can run programs. Once there
+    /// are keys, they are asked for all the same.
     #[arg(long, env = "EXECBOX_ALLOW_UNAUTHENTICATED", value_parser = BoolishValueParser::new())]
     pub allow_unauthenticated: bool,
 

@@ -138,6 +138,7 @@ impl Database {
     /// Makes the file whole under another name first, so that a crash leaves either none or a whole one. Readable by
     /// the owner only.
     fn create(&self, folder: &Path) -> Result<(), DatabaseError> {
+        std::fs::metadata(folder).map_err(|error| self.unusable(&error))?;
         let unusable = |error: &dyn std::fmt::Display| self.unusable(error);
         let new = tempfile::Builder::new().prefix("new-").suffix(".db").tempfile_in(folder);
         let new = new.map_err(|error| unusable(&error))?;

@@ -260,6 +260,29 @@ async fn a_keys_ceilings_narrow_the_servers() {
     app.finish().await;
 }
 
+#[tokio::test]
+async fn another_tenants_id_takes_as_long_as_an_unknown_one() {
+    let app = TestApp::start().await;
+    let (owner, other) = (User::new(&app, &spec("a")), User::new(&app, &spec("b")));
+    let foreign = owner.submit("artifacts").await;
+    owner.get(&format!("{foreign}?wait=5")).await.assert_ok();
+    let mut times = [Vec::new(), Vec::new()];
+    // In turn, so that whatever else the machine does slows both.
+    for _ in 0..300 {
+        for (path, times) in [foreign.as_str(), UNKNOWN].into_iter().zip(&mut times) {
+            let begun = Instant::now();
+            assert_eq!(other.ask(Method::GET, path, None).await.status(), 404);
+            times.push(begun.elapsed().as_secs_f64());
+        }
+    }
+    let [foreign, unknown] = times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    });
+    assert!((0.7..1.4).contains(&(foreign / unknown)), "{foreign} and {unknown} s");
+    app.finish().await;
+}
+
 /// Everything that was logged in this process.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
