@@ -101,6 +101,25 @@ fn a_flipped_bit_in_the_structure_is_refused() {
     }
 }
 
+/// SQLite's checks see the structure, not the letters in a row: a flip is either refused or leaves a readable table.
+#[test]
+fn a_flipped_bit_anywhere_is_refused_or_harms_no_other_row() {
+    let whole = std::fs::read(file(&folder())).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for at in (0..whole.len()).step_by(53) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        for name in names(&folder) {
+            std::fs::remove_file(folder.path().join(name)).unwrap();
+        }
+        std::fs::write(file(&folder), bytes).unwrap();
+        let Ok(database) = Database::open(folder.path()) else { continue };
+        let connection = database.connect().unwrap();
+        let count: i64 = connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 1, "byte {at}");
+    }
+}
+
 #[test]
 fn other_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@
 //! - [`python_executor`]: bodies as that project's own clients send them.
 //! - [`faults`]: retries, panics, full queues, drain, callers that go away.
 //! - [`keys`]: who may call, how often, and what another tenant is told.
+//! - [`operator`]: keys on the command line, and what a damaged database is answered with.
 //! - [`absences`]: what the design says is never there.
 #![allow(
     clippy::unwrap_used,
@@ -23,6 +24,7 @@ mod executions;
 mod fake_sandbox;
 mod faults;
 mod keys;
+mod operator;
 mod problems;
 mod python_executor;
 mod server_routes;
