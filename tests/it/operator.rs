@@ -52,9 +52,12 @@ fn a_second_server_and_an_open_address_are_refused() {
     assert!(line.contains("another execbox server") && code == Some(125), "{line}");
 }
 
+/// What happens to the bytes of a file.
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn a_damaged_database_stops_the_start_and_says_what_to_do() {
-    let damage: [(&str, fn(&mut Vec<u8>)); 4] = [
+    let damage: [(&str, Damage); 4] = [
         ("cut to nothing", |bytes| bytes.clear()),
         ("cut to 100 bytes", |bytes| bytes.truncate(100)),
         ("a flipped bit in the header", |bytes| bytes[3] ^= 1),
