@@ -8,17 +8,21 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 
 use crate::archive::ArchiveLimits;
-use crate::limits::{KIB, LimitPolicy, Limits, MIB};
+use crate::limits::{KIB, KeyCeilings, LimitPolicy, Limits, MIB};
 use crate::store::RetentionPolicy;
+
+/// The data folder, unless another is named.
+const DATA_DIR: &str = "execbox-data";
 
 /// Settings of `execbox serve`, and of the commands that run executions themselves.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
-    /// Address to serve on. Without keys only a loopback address is accepted.
+    /// Address to serve on. While there are no keys, only a loopback address is accepted.
     #[arg(long, env = "EXECBOX_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub listen: SocketAddr,
 
-    /// Serve on a non-loopback address although there are no keys: anyone who reaches it can run programs.
+    /// Serve on a non-loopback address although there are no keys: anyone who reaches it can run programs. Once there
+    /// are keys, they are asked for all the same.
     #[arg(long, env = "EXECBOX_ALLOW_UNAUTHENTICATED", value_parser = BoolishValueParser::new())]
     pub allow_unauthenticated: bool,
 
@@ -27,7 +31,7 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
 
     /// Folder for uploads, artifacts and records. Used by one server at a time.
-    #[arg(long, env = "EXECBOX_DATA_DIR", default_value = "execbox-data", value_name = "DIR")]
+    #[arg(long, env = "EXECBOX_DATA_DIR", default_value = DATA_DIR, value_name = "DIR")]
     pub data_dir: PathBuf,
 
     /// Docker Engine to use, like `unix:///run/docker.sock`. Default: DOCKER_HOST, else the usual sockets.
@@ -75,6 +79,14 @@ pub struct Config {
     /// How long finished executions are kept.
     #[command(flatten)]
     pub retention: RetentionConfig,
+}
+
+/// Where the records are, for commands that need no other setting.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DataDirConfig {
+    /// Folder of the server's records. It may be in use.
+    #[arg(long, env = "EXECBOX_DATA_DIR", default_value = DATA_DIR, value_name = "DIR")]
+    pub data_dir: PathBuf,
 }
 
 /// Settings of image builds, which need the network.
@@ -274,7 +286,7 @@ impl Config {
             output_bytes: l.max_output_kb.saturating_mul(KIB),
             ..shared
         };
-        LimitPolicy { default: shared, ceiling }
+        LimitPolicy { default: shared, ceiling, key: KeyCeilings::default() }
     }
 
     /// Caps of the archive reader.

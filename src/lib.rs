@@ -9,7 +9,7 @@
 //! - [`server`]: the application and `run(listener, app, shutdown)`.
 //! - [`http`]: routes, wire types, errors, OpenAPI.
 //! - [`execution`]: ids, the validated spec, states, and the service that owns executions.
-//! - [`store`]: records and results, artifacts.
+//! - [`store`]: the data folder, the database with the keys, artifacts.
 //! - [`sandbox`]: where a spec runs: the trait, and Docker behind it.
 //! - [`runner`]: PID 1 inside each container, and the frames that both sides speak.
 //! - [`archive`]: the strict tar reader and the canonical project it emits.

@@ -58,13 +58,26 @@ pub struct LimitPolicy {
     pub default: Limits,
     /// More than this is refused.
     pub ceiling: Limits,
+    /// Which of the ceilings are those of the caller's key.
+    pub key: KeyCeilings,
+}
+
+/// What a key allows where that is less than the server does. `None` leaves the server's ceiling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KeyCeilings {
+    /// Wall time of the run phase, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processors, in thousandths of one.
+    pub cpu_millis: Option<u64>,
 }
 
 /// Why a requested limit was refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LimitError {
-    /// Over the server's ceiling.
-    #[error("config.{field} is {asked}, over this server's ceiling of {ceiling}")]
+    /// Over the server's ceiling, or the key's.
+    #[error("config.{field} is {asked}, over {whose} ceiling of {ceiling}")]
     TooHigh {
         /// The wire's name of the field.
         field: &'static str,
@@ -72,6 +85,8 @@ pub enum LimitError {
         asked: f64,
         /// The ceiling, in the field's unit.
         ceiling: f64,
+        /// `this server's` or `this key's`.
+        whose: &'static str,
     },
     /// Zero, negative, not finite, or too small to run anything.
     #[error("config.{field} is {asked}; it must be at least {least}")]
@@ -105,22 +120,48 @@ const PIDS: Field = Field { name: "pids", unit: 1, least: 3 };
 const OUTPUT: Field = Field { name: "output_kb", unit: KIB, least: 1 };
 
 impl LimitPolicy {
+    /// The same with the key's ceilings where they are lower.
+    #[must_use]
+    pub fn narrowed(mut self, by: &KeyCeilings) -> Self {
+        let lower = |ceiling: &mut u64, by: Option<u64>| {
+            let by = by.filter(|by| *by < *ceiling);
+            *ceiling = by.unwrap_or(*ceiling);
+            by
+        };
+        self.key = KeyCeilings {
+            timeout_ms: lower(&mut self.ceiling.timeout_ms, by.timeout_ms),
+            memory_bytes: lower(&mut self.ceiling.memory_bytes, by.memory_bytes),
+            cpu_millis: lower(&mut self.ceiling.cpu_millis, by.cpu_millis),
+        };
+        self.default.timeout_ms = self.default.timeout_ms.min(self.ceiling.timeout_ms);
+        self.default.memory_bytes = self.default.memory_bytes.min(self.ceiling.memory_bytes);
+        self.default.cpu_millis = self.default.cpu_millis.min(self.ceiling.cpu_millis);
+        self
+    }
+
     /// Checks a request against the ceilings and fills in the defaults.
     ///
     /// # Errors
     /// The first field that is out of range, with the range.
     pub fn resolve(&self, asked: &RequestedLimits) -> Result<Limits, LimitError> {
         let (low, high) = (&self.default, &self.ceiling);
+        let key = &self.key;
         Ok(Limits {
-            timeout_ms: TIMEOUT.resolve(asked.timeout_seconds, low.timeout_ms, high.timeout_ms)?,
+            timeout_ms: TIMEOUT
+                .resolve(asked.timeout_seconds, low.timeout_ms, high.timeout_ms)
+                .map_err(of_key(key.timeout_ms))?,
             compile_timeout_ms: COMPILE_TIMEOUT.resolve(
                 asked.compile_timeout_seconds,
                 low.compile_timeout_ms,
                 high.compile_timeout_ms,
             )?,
-            memory_bytes: MEMORY.resolve(asked.memory_mb, low.memory_bytes, high.memory_bytes)?,
+            memory_bytes: MEMORY
+                .resolve(asked.memory_mb, low.memory_bytes, high.memory_bytes)
+                .map_err(of_key(key.memory_bytes))?,
             disk_bytes: DISK.resolve(asked.disk_mb, low.disk_bytes, high.disk_bytes)?,
-            cpu_millis: CPUS.resolve(asked.cpus, low.cpu_millis, high.cpu_millis)?,
+            cpu_millis: CPUS
+                .resolve(asked.cpus, low.cpu_millis, high.cpu_millis)
+                .map_err(of_key(key.cpu_millis))?,
             pids: PIDS.resolve(asked.pids, low.pids, high.pids)?,
             output_bytes: OUTPUT.resolve(asked.output_kb, low.output_bytes, high.output_bytes)?,
             ..self.default
@@ -138,9 +179,19 @@ impl Field {
         }
         if scaled > as_f64(ceiling) {
             let ceiling = as_f64(ceiling) / as_f64(self.unit);
-            return Err(LimitError::TooHigh { field: self.name, asked, ceiling });
+            return Err(LimitError::TooHigh { field: self.name, asked, ceiling, whose: "this server's" });
         }
         Ok(as_u64(scaled))
+    }
+}
+
+/// Names the key where the ceiling is the key's.
+fn of_key(ceiling: Option<u64>) -> impl Fn(LimitError) -> LimitError {
+    move |error| match error {
+        LimitError::TooHigh { field, asked, ceiling: value, .. } if ceiling.is_some() => {
+            LimitError::TooHigh { field, asked, ceiling: value, whose: "this key's" }
+        }
+        other => other,
     }
 }
 
@@ -174,6 +225,22 @@ mod tests {
     fn a_fraction_of_a_second_is_kept() {
         let asked = RequestedLimits { timeout_seconds: Some(0.25), ..Default::default() };
         assert_eq!(policy().resolve(&asked).unwrap().timeout_ms, 250);
+    }
+
+    #[test]
+    fn a_key_narrows_and_never_widens() {
+        let by = KeyCeilings { timeout_ms: Some(2_000), memory_bytes: Some(u64::MAX), cpu_millis: None };
+        let policy = policy().narrowed(&by);
+        assert_eq!(policy.resolve(&RequestedLimits::default()).unwrap().timeout_ms, 2_000);
+        let words = |asked: RequestedLimits| policy.resolve(&asked).unwrap_err().to_string();
+        assert_eq!(
+            words(RequestedLimits { timeout_seconds: Some(3.0), ..Default::default() }),
+            "config.timeout_seconds is 3, over this key's ceiling of 2"
+        );
+        assert_eq!(
+            words(RequestedLimits { memory_mb: Some(5_000.0), ..Default::default() }),
+            "config.memory_mb is 5000, over this server's ceiling of 4096"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::execution::service::{FinishHook, Service};
 use crate::http;
 use crate::runtime::Catalogue;
+use crate::store::Keys;
 use crate::telemetry::Metrics;
 
 /// Threads that serve HTTP; programs run elsewhere.
@@ -29,6 +30,8 @@ pub struct App {
     pub catalogue: Arc<Catalogue>,
     /// The settings.
     pub config: Arc<Config>,
+    /// Who may call.
+    pub keys: Arc<Keys>,
     /// Counters for `/metrics`.
     pub metrics: Arc<Metrics>,
 }

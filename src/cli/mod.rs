@@ -5,6 +5,7 @@ mod doctor;
 mod engine;
 mod failure;
 mod images;
+mod keys;
 mod layers;
 mod local;
 mod openapi;
@@ -41,6 +42,7 @@ enum Command {
     Run(Box<run::Args>),
     Runtimes(Box<runtimes::Args>),
     Images(Box<images::Args>),
+    Keys(Box<keys::Args>),
     Doctor(Box<doctor::Args>),
     /// Print the OpenAPI document of the HTTP interface.
     Openapi,
@@ -111,6 +113,7 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(args) => run::run(*args),
         Command::Runtimes(args) => runtimes::runtimes(&args),
         Command::Images(args) => images::images(&args),
+        Command::Keys(args) => keys::keys(*args),
         Command::Doctor(args) => doctor::doctor(*args),
         Command::Openapi => openapi::openapi(),
         Command::Completions { shell } => completions(shell),

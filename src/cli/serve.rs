@@ -13,8 +13,11 @@ use crate::config::Config;
 use crate::execution::service::{Service, ServiceConfig};
 use crate::http;
 use crate::server::{self, App};
-use crate::store::DataDir;
+use crate::store::{DataDir, Keys};
 use crate::telemetry::{self, Metrics};
+
+/// Who ran, killed and read what is logged whatever else is not; `audit=off` in --log ends it.
+const AUDIT_FILTER: &str = "audit=info";
 
 /// Serve the HTTP interface.
 ///
@@ -40,8 +43,8 @@ pub(super) fn settings() -> clap::Command {
 }
 
 pub(super) fn serve(args: Args) -> Result<ExitCode, Failure> {
-    check_exposure(&args.config)?;
-    telemetry::init(args.log_json, &format!("{},{}", http::LOG_FILTER, args.log)).map_err(Failure::usage)?;
+    let filter = format!("{},{AUDIT_FILTER},{}", http::LOG_FILTER, args.log);
+    telemetry::init(args.log_json, &filter).map_err(Failure::usage)?;
     let runtime = super::tokio_runtime()?;
     runtime.block_on(serve_until_signal(args.config))?;
     // A blocking call that hangs must not hold the process.
@@ -49,10 +52,10 @@ pub(super) fn serve(args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// There are no keys yet, so whoever reaches the address can run programs.
-fn check_exposure(config: &Config) -> Result<(), Failure> {
+/// Without keys, whoever reaches the address can run programs.
+fn check_exposure(config: &Config, has_keys: bool) -> Result<(), Failure> {
     let address = config.listen;
-    if address.ip().is_loopback() {
+    if has_keys || address.ip().is_loopback() {
         return Ok(());
     }
     if config.allow_unauthenticated {
@@ -61,15 +64,18 @@ fn check_exposure(config: &Config) -> Result<(), Failure> {
     }
     Err(Failure::usage(format!(
         "--listen {address} is not a loopback address, and there are no keys: anyone who reaches it could run programs \
-         here. Listen on 127.0.0.1, or say --allow-unauthenticated if something in front of it checks who calls"
+         here. Make a key with `execbox keys create`, or listen on 127.0.0.1, or say --allow-unauthenticated if \
+         something in front of it checks who calls"
     )))
 }
 
 async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::listen().map_err(Failure::ours)?;
     // First what fails at once when it is wrong; the Engine takes longer.
-    let listener = bind(config.listen)?;
     let data = DataDir::open(&config.data_dir).map_err(Failure::ours)?;
+    let keys = Arc::new(Keys::open(&config.data_dir).map_err(Failure::ours)?);
+    check_exposure(&config, keys.any().map_err(Failure::ours)?)?;
+    let listener = bind(config.listen)?;
     let catalogue = Arc::new(engine::catalogue(&config)?);
     let sandbox = tokio::select! {
         sandbox = engine::connect(&config, Some(data.instance())) => sandbox?,
@@ -81,7 +87,7 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let on_finish = Box::new(move |execution: &_| finished.on_finish(execution));
     let service = Service::start(service_config(&config), Arc::new(sandbox), data, on_finish);
     announce(listener.local_addr().unwrap_or(config.listen));
-    let app = App { service, catalogue, config: Arc::new(config), metrics };
+    let app = App { service, catalogue, config: Arc::new(config), keys, metrics };
     let shutdown = async move {
         signals.next().await;
         output::complaint("draining; a second signal ends at once");
@@ -122,17 +128,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_is_served_without_the_flag() {
-        for (listen, allow, fine) in [
-            ("127.0.0.1:0", false, true),
-            ("[::1]:0", false, true),
-            ("0.0.0.0:0", false, false),
-            ("10.1.2.3:80", false, false),
-            ("[::]:0", true, true),
+    fn only_loopback_is_served_without_keys_or_the_flag() {
+        for (listen, allow, has_keys, fine) in [
+            ("127.0.0.1:0", false, false, true),
+            ("[::1]:0", false, false, true),
+            ("0.0.0.0:0", false, false, false),
+            ("10.1.2.3:80", false, false, false),
+            ("10.1.2.3:80", false, true, true),
+            ("[::]:0", true, false, true),
         ] {
             let config =
                 Config { listen: listen.parse().unwrap(), allow_unauthenticated: allow, ..Config::default() };
-            assert_eq!(check_exposure(&config).is_ok(), fine, "{listen}");
+            assert_eq!(check_exposure(&config, has_keys).is_ok(), fine, "{listen}");
         }
     }
 }

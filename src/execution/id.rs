@@ -60,6 +60,29 @@ impl Tenant {
     }
 }
 
+/// Characters of a tenant's name.
+const MAX_TENANT: usize = 63;
+
+/// A text that can't name a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a tenant is 1 to 63 lower-case letters, digits, `.`, `_` or `-`, and begins with a letter or digit")]
+pub struct BadTenant;
+
+impl FromStr for Tenant {
+    type Err = BadTenant;
+
+    fn from_str(name: &str) -> Result<Self, BadTenant> {
+        let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let begins = name.bytes().next().is_some_and(alphanumeric);
+        let fine = |byte: u8| alphanumeric(byte) || b"._-".contains(&byte);
+        if begins && name.len() <= MAX_TENANT && name.bytes().all(fine) {
+            Ok(Self(Arc::from(name)))
+        } else {
+            Err(BadTenant)
+        }
+    }
+}
+
 impl fmt::Display for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -74,6 +97,15 @@ mod tests {
     fn an_id_is_read_back_from_its_own_text() {
         let id = ExecutionId::random();
         assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn tenants_have_plain_names() {
+        assert_eq!("local".parse(), Ok(Tenant::local()));
+        assert!("team-1.a_b".parse::<Tenant>().is_ok());
+        for bad in ["", "-a", ".", "A", "a b", "a\n", "a/b", "\u{e4}", &"a".repeat(64)] {
+            assert_eq!(bad.parse::<Tenant>(), Err(BadTenant), "{bad:?}");
+        }
     }
 
     #[test]

@@ -13,13 +13,14 @@ use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
 
-use crate::execution::id::Tenant;
 use crate::execution::state::{Execution, Finished};
 use crate::http::State;
+use crate::http::auth::Caller;
 use crate::http::error::{ApiError, Code, Problems};
 use crate::http::executions::id;
 use crate::http::result::{ArtifactItem, artifacts};
 use crate::sandbox::Artifact;
+use crate::store::Scope;
 
 /// Bytes that go to the connection at a time.
 const PIECE: usize = 64 << 10;
@@ -50,8 +51,12 @@ pub(super) struct Binary(Vec<u8>);
         Problems,
     )
 )]
-pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
-    let execution = find(&request, &state)?;
+pub(super) async fn list(
+    request: HttpRequest,
+    caller: Caller,
+    state: Data<State>,
+) -> Result<HttpResponse, ApiError> {
+    let execution = find(&request, &caller, &state)?;
     let finished = execution.finished.as_deref();
     Ok(HttpResponse::Ok().json(ArtifactList {
         artifacts: finished.map(artifacts).unwrap_or_default(),
@@ -71,8 +76,12 @@ pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<Htt
         Problems,
     )
 )]
-pub(super) async fn one(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
-    let execution = find(&request, &state)?;
+pub(super) async fn one(
+    request: HttpRequest,
+    caller: Caller,
+    state: Data<State>,
+) -> Result<HttpResponse, ApiError> {
+    let execution = find(&request, &caller, &state)?;
     let path = wanted_path(&request)?;
     let finished = execution.finished.as_deref();
     // Looked up in the list, so that no name of the caller's ever reaches the file system.
@@ -94,8 +103,12 @@ pub(super) async fn one(request: HttpRequest, state: Data<State>) -> Result<Http
         Problems,
     )
 )]
-pub(super) async fn all(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
-    let execution = find(&request, &state)?;
+pub(super) async fn all(
+    request: HttpRequest,
+    caller: Caller,
+    state: Data<State>,
+) -> Result<HttpResponse, ApiError> {
+    let execution = find(&request, &caller, &state)?;
     let finished = execution.finished.clone().ok_or_else(|| {
         ApiError::new(Code::NotFound, "the execution has not ended yet, so there are no artifacts")
     })?;
@@ -104,9 +117,12 @@ pub(super) async fn all(request: HttpRequest, state: Data<State>) -> Result<Http
     Ok(download("application/x-tar", &name).streaming(tar_stream(entries)))
 }
 
-fn find(request: &HttpRequest, state: &State) -> Result<Execution, ApiError> {
+fn find(request: &HttpRequest, caller: &Caller, state: &State) -> Result<Execution, ApiError> {
+    let tenant = caller.tenant(Scope::Read)?;
     let id = id(request)?;
-    state.app.service.get(&Tenant::local(), id).ok_or_else(ApiError::no_execution)
+    let found = state.app.service.get(tenant, id);
+    caller.audit("read_artifacts", id, found.is_some());
+    found.ok_or_else(ApiError::no_execution)
 }
 
 /// The path after `/artifacts/`, decoded once. From the raw path: the router decodes some characters itself.

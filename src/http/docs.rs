@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use actix_web::HttpResponse;
 use actix_web::http::header;
-use utoipa::OpenApi;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::http::error::{Code, Problem};
@@ -21,6 +22,8 @@ use crate::http::{artifacts, execute, executions, health, runtimes};
         runtimes::list, health::health, health::ready, health::metrics,
     ),
     components(schemas(Problem<'static>)),
+    security(("bearer" = []), ("api_key" = []), ()),
+    modifiers(&Schemes),
     tags(
         (name = "executions", description = "Run a project, follow it, end it"),
         (name = "artifacts", description = "The files that a program left"),
@@ -28,6 +31,21 @@ use crate::http::{artifacts, execute, executions, health, runtimes};
     )
 )]
 struct Document;
+
+/// The two headers that a key may come in.
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = Http::builder()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A key of `execbox keys create`"));
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+        let plain = ApiKeyValue::with_description("X-API-Key", "The same key");
+        components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(plain)));
+    }
+}
 
 /// The OpenAPI 3.1 document, ending in a line break.
 #[must_use]
@@ -43,6 +61,8 @@ pub fn openapi_json() -> String {
 fn description() -> String {
     let mut text = String::from(
         "Runs tar archives of multi-file projects in locked-down containers.\n\n\
+         A server that has keys needs one with each request but for health and documentation: `run` to run and kill, \
+         `read` to read, `admin` for the metrics. What another tenant owns is answered as if it did not exist.\n\n\
          A program that fails is a result with status 200; a request that can't be served is a problem \
          (`application/problem+json`) with one of these codes:\n\n| Code | Status | Meaning |\n|---|---|---|\n",
     );

@@ -1,7 +1,8 @@
-//! What every request passes on its way in and out: its id, the host check, the problem body, headers, one log line.
+//! What every request passes on its way in and out: its id, the host and key checks, the problem body, headers, one log line.
 
 use std::time::Instant;
 
+use actix_web::HttpMessage as _;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -10,8 +11,9 @@ use actix_web::web::Data;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::http::State;
 use crate::http::error::{ApiError, Code};
+use crate::http::rate::Standing;
+use crate::http::{State, auth};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A caller's own request id may be this long.
@@ -30,14 +32,24 @@ pub(super) async fn edge(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
     let id = request_id(request.headers());
-    let mut response = match state.hosts.check(request.request()) {
+    let mut response = match check(&state, &request, &id) {
         Ok(()) => as_problem(next.call(request).await?.map_into_boxed_body(), &id),
         Err(refusal) => request.into_response(refusal.respond(&id)),
     };
+    let standing = response.request().extensions().get::<Standing>().copied();
+    if let Some(standing) = standing {
+        standing.add_headers(response.headers_mut());
+    }
     let docs = response.request().path().starts_with("/docs");
     add_headers(response.headers_mut(), &id, docs);
     record(&state, &response, &id, started);
     Ok(response)
+}
+
+/// What a request must pass before its route is looked for.
+fn check(state: &State, request: &ServiceRequest, id: &str) -> Result<(), ApiError> {
+    state.hosts.check(request.request())?;
+    auth::admit(state, request, id)
 }
 
 /// The caller's own id where it is harmless in a log, else a fresh one.

@@ -87,7 +87,7 @@ codes! {
     EvalNotSupported = "eval_not_supported", 400, "No evaluation";
     /// No file to run was named, and none was found.
     NoEntrypoint = "no_entrypoint", 400, "No entrypoint";
-    /// A limit over this server's ceiling; `detail` names both.
+    /// A limit over the ceiling of this server or of the key; `detail` names both.
     LimitTooHigh = "limit_too_high", 400, "Limit too high";
     /// A limit too small to run anything.
     LimitTooLow = "limit_too_low", 400, "Limit too low";
@@ -111,6 +111,10 @@ codes! {
     BadArchive = "bad_archive", 400, "Bad archive";
     /// Two files of one name, or a file where a folder is needed.
     DuplicateEntry = "duplicate_entry", 400, "Duplicate entry";
+    /// No key, or one that is not valid; `/docs/` says how to send it.
+    Unauthenticated = "unauthenticated", 401, "Unauthenticated";
+    /// The key lacks the scope that this route needs; `detail` names it.
+    Forbidden = "forbidden", 403, "Forbidden";
     /// No such execution or artifact.
     NotFound = "not_found", 404, "Not found";
     /// No such route.
@@ -135,6 +139,8 @@ codes! {
     BadHost = "bad_host", 421, "Misdirected request";
     /// The `Idempotency-Key` was used with another request.
     IdempotencyKeyReused = "idempotency_key_reused", 422, "Idempotency key reused";
+    /// The key has sent as many requests as its rate allows; `Retry-After` says when to come again.
+    RateLimited = "rate_limited", 429, "Rate limited";
     /// Every place in the queue is taken; `Retry-After` says when to come again.
     QueueFull = "queue_full", 429, "Queue full";
     /// As many uploads as are allowed are being read already.
@@ -210,6 +216,9 @@ impl ApiError {
         }
         if let Some(methods) = self.allow {
             response.insert_header((header::ALLOW, methods));
+        }
+        if self.code == Code::Unauthenticated {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"execbox\""));
         }
         let problem = Problem::new(self.code, &self.detail, request_id);
         response

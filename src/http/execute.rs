@@ -8,9 +8,10 @@ use tokio::sync::SemaphorePermit;
 use utoipa::ToSchema;
 
 use crate::archive::Project;
-use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::id::ExecutionId;
 use crate::execution::intake;
 use crate::http::State;
+use crate::http::auth::Caller;
 use crate::http::body::{self, Body, Kind};
 use crate::http::error::{ApiError, Code, Problems};
 use crate::http::idempotency;
@@ -19,6 +20,7 @@ use crate::http::request::{ExecRequest, parse};
 use crate::http::result::ExecResult;
 use crate::http::submission::Inline;
 use crate::limits::KIB;
+use crate::store::Scope;
 
 /// What multipart framing and the metadata may add to an archive, beside their own cap.
 const FRAMING: u64 = 64 << 10;
@@ -59,11 +61,13 @@ pub(super) struct Upload {
 pub(super) async fn sync(
     request: HttpRequest,
     payload: Payload,
+    caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
+    caller.tenant(Scope::Run)?;
     let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
-    let id = submit(&request, &state, wire, project).await?;
-    wait(&state, id).await
+    let id = submit(&request, &state, &caller, wire, project).await?;
+    wait(&state, &caller, id).await
 }
 
 /// Runs a project; the answer comes at once, with the id to ask for the result.
@@ -78,10 +82,12 @@ pub(super) async fn sync(
 pub(super) async fn asynchronous(
     request: HttpRequest,
     payload: Payload,
+    caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
+    caller.tenant(Scope::Run)?;
     let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
-    let id = submit(&request, &state, wire, project).await?.to_string();
+    let id = submit(&request, &state, &caller, wire, project).await?.to_string();
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, format!("/api/v1/executions/{id}")))
         .json(Accepted { execution_id: id }))
@@ -99,12 +105,14 @@ pub(super) async fn asynchronous(
 pub(super) async fn eval(
     request: HttpRequest,
     payload: Payload,
+    caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
+    caller.tenant(Scope::Run)?;
     let cap = state.app.config.request.eval_code_kb * KIB;
     let (wire, project) = read(&request, payload, &state, &[Kind::Json], Some(cap)).await?;
-    let id = submit(&request, &state, wire, project).await?;
-    wait(&state, id).await
+    let id = submit(&request, &state, &caller, wire, project).await?;
+    wait(&state, &caller, id).await
 }
 
 /// Reads the body. What can be refused without reading it is refused first.
@@ -176,24 +184,28 @@ async fn read_json(
 async fn submit(
     request: &HttpRequest,
     state: &State,
+    caller: &Caller,
     wire: ExecRequest,
     project: Project,
 ) -> Result<ExecutionId, ApiError> {
     let submission = wire.into_submission(project)?;
     let app = &state.app;
-    let spec = intake::accept(&app.catalogue, &app.config.limit_policy(), &Tenant::local(), submission)?;
-    match idempotency::key(request)? {
-        None => Ok(app.service.submit(spec)?),
+    let policy = caller.narrow(app.config.limit_policy());
+    let spec = intake::accept(&app.catalogue, &policy, caller.tenant(Scope::Run)?, submission)?;
+    let id = match idempotency::key(request)? {
+        None => app.service.submit(spec)?,
         Some(key) => {
             let (key, spec) = idempotency::named(key, spec).await?;
-            Ok(app.service.submit_once(spec, key)?)
+            app.service.submit_once(spec, key)?
         }
-    }
+    };
+    caller.audit("run", id, true);
+    Ok(id)
 }
 
-async fn wait(state: &State, id: ExecutionId) -> Result<HttpResponse, ApiError> {
-    // Only a purge in between takes it away.
-    let execution =
-        state.app.service.wait(&Tenant::local(), id, None).await.ok_or_else(ApiError::no_execution)?;
+async fn wait(state: &State, caller: &Caller, id: ExecutionId) -> Result<HttpResponse, ApiError> {
+    // Only a purge in between takes it away. Its own answer belongs to the run, so no other scope is needed.
+    let found = state.app.service.wait(caller.tenant(Scope::Run)?, id, None).await;
+    let execution = found.ok_or_else(ApiError::no_execution)?;
     Ok(HttpResponse::Ok().json(ExecResult::from(&execution)))
 }

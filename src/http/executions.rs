@@ -9,10 +9,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::execution::id::{BadExecutionId, ExecutionId, Tenant};
+use crate::execution::id::{BadExecutionId, ExecutionId};
 use crate::http::State;
+use crate::http::auth::Caller;
 use crate::http::error::{ApiError, Code, Problems};
 use crate::http::result::ExecResult;
+use crate::store::Scope;
 
 /// The longest wait that one request may ask for, in seconds.
 const MAX_WAIT: u64 = 3_600;
@@ -57,13 +59,19 @@ pub(super) struct Killed {
         Problems,
     )
 )]
-pub(super) async fn get(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn get(
+    request: HttpRequest,
+    caller: Caller,
+    state: Data<State>,
+) -> Result<HttpResponse, ApiError> {
+    let tenant = caller.tenant(Scope::Read)?;
     let id = id(&request)?;
     let wait = query::<GetQuery>(&request)?.wait.unwrap_or(0);
     if wait > MAX_WAIT {
         return Err(ApiError::new(Code::BadQuery, format!("wait is {wait}; it may be at most {MAX_WAIT}")));
     }
-    let found = state.app.service.wait(&Tenant::local(), id, Some(Duration::from_secs(wait))).await;
+    let found = state.app.service.wait(tenant, id, Some(Duration::from_secs(wait))).await;
+    caller.audit("read", id, found.is_some());
     let execution = found.ok_or_else(ApiError::no_execution)?;
     Ok(HttpResponse::Ok().json(ExecResult::from(&execution)))
 }
@@ -77,12 +85,20 @@ pub(super) async fn get(request: HttpRequest, state: Data<State>) -> Result<Http
         Problems,
     )
 )]
-pub(super) async fn kill(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn kill(
+    request: HttpRequest,
+    caller: Caller,
+    state: Data<State>,
+) -> Result<HttpResponse, ApiError> {
+    let tenant = caller.tenant(Scope::Run)?;
     let id = id(&request)?;
     let query = query::<DeleteQuery>(&request)?;
-    let (service, tenant) = (&state.app.service, Tenant::local());
-    let status =
-        if query.purge { service.purge(&tenant, id).await } else { service.cancel(&tenant, id).await };
+    let service = &state.app.service;
+    let (action, status) = match query.purge {
+        true => ("purge", service.purge(tenant, id).await),
+        false => ("kill", service.cancel(tenant, id).await),
+    };
+    caller.audit(action, id, status.is_some());
     let status = status.ok_or_else(ApiError::no_execution)?.as_str();
     Ok(HttpResponse::Ok().json(Killed { status }))
 }

@@ -9,8 +9,10 @@ use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use crate::http::State;
+use crate::http::auth::Caller;
 use crate::http::error::{ApiError, Code, Problems};
 use crate::sandbox::Sandbox;
+use crate::store::Scope;
 
 /// How long an answer about the sandbox is believed: one question a second, however many requests there are.
 const FRESH: Duration = Duration::from_secs(1);
@@ -78,14 +80,14 @@ async fn ask(sandbox: &dyn Sandbox) -> bool {
 }
 
 /// The server lives.
-#[utoipa::path(get, path = "/health", tag = "server", responses((status = 200, description = "Yes", body = Health)))]
+#[utoipa::path(get, path = "/health", tag = "server", security(()), responses((status = 200, description = "Yes", body = Health)))]
 pub(super) async fn health(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(Health::new(&state))
 }
 
 /// The server takes work: the engine answers, the data folder can be written, and it is not shutting down.
 #[utoipa::path(
-    get, path = "/readyz", tag = "server",
+    get, path = "/readyz", tag = "server", security(()),
     responses(
         (status = 200, description = "Yes", body = Health),
         Problems,
@@ -99,12 +101,16 @@ pub(super) async fn ready(state: Data<State>) -> Result<HttpResponse, ApiError> 
     Ok(HttpResponse::Ok().json(Health::new(&state)))
 }
 
-/// Counters and gauges, as OpenMetrics text.
+/// Counters and gauges, as OpenMetrics text. A key needs the scope `admin`.
 #[utoipa::path(
     get, path = "/metrics", tag = "server",
-    responses((status = 200, description = "The text", body = String, content_type = "application/openmetrics-text"))
+    responses(
+        (status = 200, description = "The text", body = String, content_type = "application/openmetrics-text"),
+        Problems,
+    )
 )]
-pub(super) async fn metrics(state: Data<State>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn metrics(caller: Caller, state: Data<State>) -> Result<HttpResponse, ApiError> {
+    caller.tenant(Scope::Admin)?;
     let load = state.app.service.load();
     let text = state.app.metrics.text(load.queued, load.running, load.kept);
     let text = text.map_err(|error| ApiError::internal(&error))?;

@@ -1,9 +1,10 @@
 //! HTTP: routes, extractors, wire types, errors, OpenAPI. The only place that knows the web framework.
 //!
-//! Every request goes the same way: `edge.rs` gives it an id and checks its host, a handler of one of the resource
-//! files reads it, and every refusal becomes a problem by the one table in [`error`].
+//! Every request goes the same way: `edge.rs` gives it an id and checks its host, `auth.rs` its key, a handler of one
+//! of the resource files reads it, and every refusal becomes a problem by the one table in [`error`].
 
 mod artifacts;
+mod auth;
 mod body;
 mod docs;
 mod edge;
@@ -14,6 +15,7 @@ mod health;
 mod hosts;
 mod idempotency;
 mod multipart;
+mod rate;
 mod request;
 mod result;
 mod runtimes;
@@ -29,9 +31,11 @@ use tokio::sync::Semaphore;
 
 pub use docs::openapi_json;
 
+use crate::http::auth::Door;
 use crate::http::error::{ApiError, Code};
 use crate::http::health::Readiness;
 use crate::http::hosts::Hosts;
+use crate::http::rate::Rates;
 use crate::server::App;
 
 /// What the web framework may log unless the operator says otherwise; its own start is nobody's news.
@@ -86,6 +90,8 @@ pub struct State {
     uploads: Semaphore,
     readiness: Readiness,
     hosts: Hosts,
+    door: Door,
+    rates: Rates,
 }
 
 impl State {
@@ -94,7 +100,8 @@ impl State {
     pub fn new(app: App) -> Arc<Self> {
         let uploads = Semaphore::new(app.config.request.uploads);
         let hosts = Hosts::new(app.config.listen.ip(), &app.config.allowed_hosts);
-        Arc::new(Self { app, uploads, readiness: Readiness::default(), hosts })
+        let (readiness, door, rates) = Default::default();
+        Arc::new(Self { app, uploads, readiness, hosts, door, rates })
     }
 
     /// New work is refused while it could not run, before its body is read.

@@ -10,7 +10,9 @@ use utoipa::ToSchema;
 
 use crate::config::Config;
 use crate::http::State;
-use crate::limits::{KIB, Limits, MIB};
+use crate::http::auth::Caller;
+use crate::http::error::Problems;
+use crate::limits::{KIB, LimitPolicy, Limits, MIB};
 use crate::runtime::Runtime;
 
 /// An Engine that takes longer to tell whether an image exists is taken for a no.
@@ -80,11 +82,15 @@ pub(super) struct RequestLimits {
 /// The languages on offer, and what an execution may use.
 #[utoipa::path(
     get, path = "/api/v1/runtimes", operation_id = "list_runtimes", tag = "server",
-    responses((status = 200, description = "The list", body = RuntimeList))
+    responses(
+        (status = 200, description = "The list", body = RuntimeList),
+        Problems,
+    )
 )]
-pub(super) async fn list(state: Data<State>) -> HttpResponse {
+pub(super) async fn list(caller: Caller, state: Data<State>) -> HttpResponse {
     let runtimes = join_all(state.app.catalogue.runtimes().iter().map(|runtime| item(runtime, &state))).await;
-    HttpResponse::Ok().json(RuntimeList { runtimes, limits: LimitTable::new(&state.app.config) })
+    let policy = caller.narrow(state.app.config.limit_policy());
+    HttpResponse::Ok().json(RuntimeList { runtimes, limits: LimitTable::new(&state.app.config, &policy) })
 }
 
 async fn item(runtime: &Runtime, state: &State) -> RuntimeItem {
@@ -100,8 +106,7 @@ async fn item(runtime: &Runtime, state: &State) -> RuntimeItem {
 }
 
 impl LimitTable {
-    fn new(config: &Config) -> Self {
-        let policy = config.limit_policy();
+    fn new(config: &Config, policy: &LimitPolicy) -> Self {
         let request = &config.request;
         Self {
             default: ExecLimits::from(policy.default),

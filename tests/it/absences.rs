@@ -66,6 +66,11 @@ fn the_engines_client_has_one_home() {
 }
 
 #[test]
+fn the_database_has_one_home() {
+    assert_only_in(&["rusqlite"], &["src/store"], "only the store speaks SQL");
+}
+
+#[test]
 fn containers_are_not_touched_by_handlers() {
     for (path, text) in sources(&["src/http", "src/execution"]) {
         for (number, line) in code(&text) {

@@ -8,6 +8,8 @@
 //! - [`python_executor`]: bodies as that project's own clients send them.
 //! - [`faults`]: retries, panics, full queues, drain, callers that go away.
 //! - [`idempotency`]: requests that name themselves.
+//! - [`keys`]: who may call, how often, and what another tenant is told.
+//! - [`operator`]: keys on the command line, and what a damaged database is answered with.
 //! - [`absences`]: what the design says is never there.
 #![allow(
     clippy::unwrap_used,
@@ -23,6 +25,8 @@ mod executions;
 mod fake_sandbox;
 mod faults;
 mod idempotency;
+mod keys;
+mod operator;
 mod problems;
 mod python_executor;
 mod server_routes;

@@ -15,6 +15,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("bad_host", "bodies::other_hosts_are_refused"),
     ("bad_idempotency_key", "idempotency::what_is_no_key_is_refused"),
     ("idempotency_key_reused", "idempotency::another_request_under_the_key_is_refused_whatever_differs"),
+    ("unauthenticated", "keys::a_key_that_is_not_valid_opens_nothing"),
+    ("forbidden", "keys::each_scope_opens_its_own_routes_only"),
+    ("rate_limited", "keys::a_rate_is_held_and_told"),
     ("queue_full", "faults::a_full_queue_refuses_at_once_and_loses_nothing"),
     ("not_ready", "faults::no_engine_no_work"),
     ("draining", "faults::a_drain_refuses_new_work_and_finishes_what_runs"),
@@ -269,7 +272,8 @@ fn every_code_is_earned_by_a_test() {
         include_str!("faults.rs"),
         include_str!("idempotency.rs"),
         include_str!("executions.rs"),
-        include_str!("artifacts.rs")
+        include_str!("artifacts.rs"),
+        include_str!("keys.rs")
     );
     for code in Code::ALL {
         let word = format!("\"{}\"", code.as_str());

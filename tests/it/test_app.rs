@@ -8,7 +8,7 @@ use execbox::config::Config;
 use execbox::execution::service::{Service, ServiceConfig};
 use execbox::runtime::Catalogue;
 use execbox::server::{self, App};
-use execbox::store::{DataDir, RetentionPolicy};
+use execbox::store::{DataDir, Keys, RetentionPolicy};
 use execbox::telemetry::Metrics;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
@@ -88,6 +88,7 @@ impl Answer {
 pub(crate) struct TestApp {
     pub(crate) sandbox: Arc<FakeSandbox>,
     pub(crate) service: Service,
+    pub(crate) keys: Arc<Keys>,
     pub(crate) client: reqwest::Client,
     pub(crate) address: SocketAddr,
     shutdown: Option<oneshot::Sender<()>>,
@@ -119,11 +120,18 @@ impl TestApp {
         let folder = DataDir::open(data.path()).unwrap();
         let service = Service::start(sizes, Arc::clone(&sandbox) as _, folder, on_finish);
         let catalogue = Arc::new(Catalogue::load(None).unwrap());
-        let app = App { service: service.clone(), catalogue, config: Arc::new(config), metrics };
+        let keys = Arc::new(Keys::open(data.path()).unwrap());
+        let app = App {
+            service: service.clone(),
+            catalogue,
+            config: Arc::new(config),
+            keys: Arc::clone(&keys),
+            metrics,
+        };
         let (shutdown, stop) = oneshot::channel();
         let server = tokio::spawn(server::run(listener, app, async { drop(stop.await) }));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { sandbox, service, client, address, shutdown: Some(shutdown), server: Some(server), data }
+        Self { sandbox, service, keys, client, address, shutdown: Some(shutdown), server: Some(server), data }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

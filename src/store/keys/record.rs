@@ -1,0 +1,154 @@
+//! What is known of a key beside its secret.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use rusqlite::{Row, types::Type};
+
+use crate::limits::KeyCeilings;
+
+/// What a key is allowed. None contains another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Run, kill and purge executions.
+    Run,
+    /// Read results and artifacts.
+    Read,
+    /// Read the server's metrics.
+    Admin,
+}
+
+/// A word that is no scope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no scope; there are run, read and admin")]
+pub struct UnknownScope(String);
+
+impl Scope {
+    /// The word on the command line and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+
+    pub(super) fn join(scopes: &[Self]) -> String {
+        scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(word: &str) -> Result<Self, UnknownScope> {
+        let all = [Self::Run, Self::Read, Self::Admin];
+        all.into_iter().find(|scope| scope.as_str() == word).ok_or_else(|| UnknownScope(word.to_owned()))
+    }
+}
+
+/// A key that is to be made.
+#[derive(Debug, Clone, Default)]
+pub struct KeySpec {
+    /// Owner of what is run with it.
+    pub tenant: String,
+    /// For people.
+    pub name: String,
+    /// What it is allowed.
+    pub scopes: Vec<Scope>,
+    /// When it stops to work by itself.
+    pub expires_at: Option<Timestamp>,
+    /// Requests per minute.
+    pub rate_per_minute: Option<u32>,
+    /// Limits of executions that are narrower than the server's.
+    pub ceilings: KeyCeilings,
+    /// Executions that run at once.
+    pub max_concurrency: Option<u32>,
+    /// Percent of the queue that its executions may take.
+    pub queue_share: Option<u8>,
+}
+
+/// A key that was made, without its secret.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// Its public part.
+    pub id: String,
+    /// Owner of what is run with it.
+    pub tenant: String,
+    /// For people.
+    pub name: String,
+    /// What it is allowed.
+    pub scopes: Vec<Scope>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops to work by itself.
+    pub expires_at: Option<Timestamp>,
+    /// When somebody ended it.
+    pub revoked_at: Option<Timestamp>,
+    /// Requests per minute.
+    pub rate_per_minute: Option<u32>,
+    /// Limits of executions that are narrower than the server's.
+    pub ceilings: KeyCeilings,
+    /// Executions that run at once.
+    pub max_concurrency: Option<u32>,
+    /// Percent of the queue that its executions may take.
+    pub queue_share: Option<u8>,
+}
+
+impl ApiKey {
+    /// Neither revoked nor expired.
+    #[must_use]
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Has this scope.
+    #[must_use]
+    pub fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let scopes: String = row.get("scopes")?;
+        let scopes =
+            scopes.split(',').filter(|word| !word.is_empty()).map(str::parse).collect::<Result<_, _>>();
+        let ceiling = |column| {
+            row.get::<_, Option<i64>>(column).map(|value| value.and_then(|value| u64::try_from(value).ok()))
+        };
+        Ok(Self {
+            id: row.get("id")?,
+            tenant: row.get("tenant")?,
+            name: row.get("name")?,
+            scopes: scopes.map_err(|error: UnknownScope| bad("scopes", error))?,
+            created_at: time(row, "created_at_ms")?.unwrap_or_default(),
+            expires_at: time(row, "expires_at_ms")?,
+            revoked_at: time(row, "revoked_at_ms")?,
+            rate_per_minute: row.get("rate_per_minute")?,
+            ceilings: KeyCeilings {
+                timeout_ms: ceiling("max_timeout_ms")?,
+                memory_bytes: ceiling("max_memory_bytes")?,
+                cpu_millis: ceiling("max_cpu_millis")?,
+            },
+            max_concurrency: row.get("max_concurrency")?,
+            queue_share: row.get("queue_share")?,
+        })
+    }
+}
+
+fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
+    let millis: Option<i64> = row.get(column)?;
+    millis.map(Timestamp::from_millisecond).transpose().map_err(|error| bad(column, error))
+}
+
+/// A value that we never wrote: a damaged row is an error, not a key with other rights.
+fn bad(column: &str, error: impl fmt::Display) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("{column}: {error}").into())
+}
