@@ -69,12 +69,6 @@ struct Create {
     /// Most processors that an execution may ask for, where that is less than the server's ceiling.
     #[arg(id = "key_cpus", long = "max-cpus", value_name = "N", value_parser = cpus)]
     max_cpu_millis: Option<u64>,
-    /// Executions of the tenant that run at once.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_concurrency: Option<u32>,
-    /// Percent of the queue that the tenant's executions may take.
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
-    queue_share: Option<u8>,
     #[command(flatten)]
     place: DataDirConfig,
 }
@@ -136,8 +130,6 @@ impl Create {
                 memory_bytes: self.max_memory_mb.map(|mib| mib.saturating_mul(MIB)),
                 cpu_millis: self.max_cpu_millis,
             },
-            max_concurrency: self.max_concurrency,
-            queue_share: self.queue_share,
         })
     }
 }
@@ -169,8 +161,6 @@ fn ceilings(key: &ApiKey) -> String {
         key.ceilings.timeout_ms.map(|ms| format!("timeout_seconds={}", ms / 1000)),
         key.ceilings.memory_bytes.map(|bytes| format!("memory_mb={}", bytes / MIB)),
         key.ceilings.cpu_millis.map(|millis| format!("cpus={}", thousandths(millis))),
-        key.max_concurrency.map(|count| format!("concurrency={count}")),
-        key.queue_share.map(|percent| format!("queue={percent}%")),
     ];
     let shown: Vec<_> = shown.into_iter().flatten().collect();
     if shown.is_empty() { "-".to_owned() } else { shown.join(",") }
@@ -226,7 +216,7 @@ mod tests {
     #[test]
     fn every_flag_gets_into_the_key() {
         let given = "--tenant team-1 --scope run,admin --name ci --expires-days 2 --rate 60/min --max-timeout-seconds 5 \
-                     --max-memory-mb 64 --max-cpus 0.5 --max-concurrency 3 --queue-share 25";
+                     --max-memory-mb 64 --max-cpus 0.5";
         let key = spec(given).unwrap();
         assert_eq!((key.tenant.as_str(), key.name.as_str()), ("team-1", "ci"));
         assert_eq!(key.scopes, [Scope::Run, Scope::Admin]);
@@ -236,7 +226,6 @@ mod tests {
         let ceilings =
             KeyCeilings { timeout_ms: Some(5_000), memory_bytes: Some(64 * MIB), cpu_millis: Some(500) };
         assert_eq!(key.ceilings, ceilings);
-        assert_eq!((key.max_concurrency, key.queue_share), (Some(3), Some(25)));
     }
 
     #[test]

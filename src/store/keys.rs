@@ -17,7 +17,7 @@ pub use token::PREFIX;
 use token::{DIGEST, Token};
 
 const COLUMNS: &str = "id, tenant, name, scopes, created_at_ms, expires_at_ms, revoked_at_ms, rate_per_minute, \
-                       max_timeout_ms, max_memory_bytes, max_cpu_millis, max_concurrency, queue_share, secret_sha256";
+                       max_timeout_ms, max_memory_bytes, max_cpu_millis, secret_sha256";
 
 /// The table of keys. Works beside other processes that use the same file: what one writes, all see at once.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ impl Keys {
         let unusable = |error: getrandom::Error| self.database.unusable(&error);
         let token = Token::random().map_err(unusable)?;
         let insert = "INSERT INTO keys (id, tenant, name, secret_sha256, scopes, created_at_ms, expires_at_ms, \
-                      rate_per_minute, max_timeout_ms, max_memory_bytes, max_cpu_millis, max_concurrency, queue_share) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                      rate_per_minute, max_timeout_ms, max_memory_bytes, max_cpu_millis) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         let row = params![
             token.id,
             spec.tenant,
@@ -59,8 +59,6 @@ impl Keys {
             spec.ceilings.timeout_ms.map(signed),
             spec.ceilings.memory_bytes.map(signed),
             spec.ceilings.cpu_millis.map(signed),
-            spec.max_concurrency,
-            spec.queue_share,
         ];
         self.connection().execute(insert, row).map_err(|error| self.database.error(&error))?;
         Ok((token.to_text(), token.id))
@@ -194,8 +192,6 @@ mod tests {
         given.ceilings.cpu_millis = Some(500);
         given.ceilings.memory_bytes = Some(64 << 20);
         given.ceilings.timeout_ms = Some(1_500);
-        given.max_concurrency = Some(2);
-        given.queue_share = Some(25);
         given.expires_at = Some(Timestamp::now() + 24.hours());
         let (text, _) = keys.create(&given).unwrap();
         let listed = keys.list().unwrap();
@@ -204,7 +200,6 @@ mod tests {
             (key.name.as_str(), key.rate_per_minute, key.ceilings),
             ("build machine", Some(60), given.ceilings)
         );
-        assert_eq!((key.max_concurrency, key.queue_share), (Some(2), Some(25)));
         assert_eq!(
             key.expires_at.map(Timestamp::as_millisecond),
             given.expires_at.map(Timestamp::as_millisecond)

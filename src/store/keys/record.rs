@@ -70,10 +70,6 @@ pub struct KeySpec {
     pub rate_per_minute: Option<u32>,
     /// Limits of executions that are narrower than the server's.
     pub ceilings: KeyCeilings,
-    /// Executions that run at once.
-    pub max_concurrency: Option<u32>,
-    /// Percent of the queue that its executions may take.
-    pub queue_share: Option<u8>,
 }
 
 /// A key that was made, without its secret.
@@ -97,10 +93,6 @@ pub struct ApiKey {
     pub rate_per_minute: Option<u32>,
     /// Limits of executions that are narrower than the server's.
     pub ceilings: KeyCeilings,
-    /// Executions that run at once.
-    pub max_concurrency: Option<u32>,
-    /// Percent of the queue that its executions may take.
-    pub queue_share: Option<u8>,
 }
 
 impl ApiKey {
@@ -137,8 +129,6 @@ impl ApiKey {
                 memory_bytes: ceiling("max_memory_bytes")?,
                 cpu_millis: ceiling("max_cpu_millis")?,
             },
-            max_concurrency: row.get("max_concurrency")?,
-            queue_share: row.get("queue_share")?,
         })
     }
 }

@@ -17,8 +17,5 @@ CREATE TABLE keys (
     -- Ceilings that narrow the server's own; NULL leaves those.
     max_timeout_ms INTEGER CHECK (max_timeout_ms > 0),
     max_memory_bytes INTEGER CHECK (max_memory_bytes > 0),
-    max_cpu_millis INTEGER CHECK (max_cpu_millis > 0),
-    max_concurrency INTEGER CHECK (max_concurrency > 0),
-    -- Percent of the queue.
-    queue_share INTEGER CHECK (queue_share BETWEEN 1 AND 100)
+    max_cpu_millis INTEGER CHECK (max_cpu_millis > 0)
 ) STRICT, WITHOUT ROWID;
