@@ -245,7 +245,6 @@ mod tests {
             ("--tenant a --rate 5/hour", "60/min"),
             ("--tenant a --max-memory-mb 0", "above 0"),
             ("--tenant a --max-cpus nan", "0.01"),
-            ("--tenant a --queue-share 101", "100"),
             ("--tenant a --expires-days 0", "1"),
         ] {
             let message = spec(words).unwrap_err();
