@@ -37,7 +37,11 @@ fn is_nothing(value: &Value) -> bool {
 
 #[tokio::test]
 async fn a_container_has_the_whole_profile() {
-    let inspected = inspected().await;
+    assert_profile(&inspected().await);
+}
+
+/// Holds what `inspect` says of a container with the default limits against the profile, field by field.
+pub fn assert_profile(inspected: &Value) {
     let (config, host) = (&inspected["Config"], &inspected["HostConfig"]);
     let memory = (512 + 256 + 16 + 64 + 16) * MIB;
     assert_fields(
@@ -83,7 +87,7 @@ async fn a_container_has_the_whole_profile() {
     assert!(is_nothing(&config["Volumes"]));
     assert_eq!(host["RestartPolicy"]["Name"], "no");
     assert_identity(config);
-    assert_file_systems(&inspected);
+    assert_file_systems(inspected);
     assert_filters(host);
     assert_ulimits(host);
 }
