@@ -46,7 +46,7 @@ const MOUNTS: &[Call] = &[
     ("fsconfig", libc::SYS_fsconfig, &[BAD_FD]),
     ("fsmount", libc::SYS_fsmount, &[BAD_FD]),
     ("fspick", libc::SYS_fspick, &[HERE, ROOT, n(0)]),
-    ("open_tree", libc::SYS_open_tree, &[HERE, ROOT, n(1)]),
+    ("open_tree", libc::SYS_open_tree, &[HERE, ROOT, n(0)]),
     ("move_mount", libc::SYS_move_mount, &[BAD_FD, NAME, BAD_FD, NAME]),
     ("mount_setattr", libc::SYS_mount_setattr, &[HERE, ROOT]),
     ("swapon", libc::SYS_swapon, &[NOWHERE]),
@@ -92,8 +92,8 @@ const KERNEL: &[Call] = &[
     ("vhangup", libc::SYS_vhangup, &[]),
     ("mbind", libc::SYS_mbind, &[]),
     ("set_mempolicy", libc::SYS_set_mempolicy, &[]),
-    ("migrate_pages", libc::SYS_migrate_pages, &[n(1)]),
-    ("move_pages", libc::SYS_move_pages, &[n(1)]),
+    ("migrate_pages", libc::SYS_migrate_pages, &[]),
+    ("move_pages", libc::SYS_move_pages, &[]),
 ];
 
 /// Those that reach into another process.
@@ -108,7 +108,7 @@ const PROCESSES: &[Call] = &[
     ("pidfd_open(1)", libc::SYS_pidfd_open, &[n(1)]),
     ("pidfd_getfd", libc::SYS_pidfd_getfd, &[BAD_FD]),
     ("pidfd_send_signal", libc::SYS_pidfd_send_signal, &[BAD_FD]),
-    ("kcmp(1, 1)", libc::SYS_kcmp, &[n(1), n(1)]),
+    ("kcmp", libc::SYS_kcmp, &[n(-1), n(-1)]),
     ("setns", libc::SYS_setns, &[BAD_FD]),
     ("setns(CLONE_NEWNET)", libc::SYS_setns, &[BAD_FD, n(libc::CLONE_NEWNET as i64)]),
 ];

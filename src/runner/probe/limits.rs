@@ -81,8 +81,6 @@ fn place(place: &Place) -> Vec<Row> {
 
 /// Cgroup v2 has the first file of each pair, v1 the second.
 fn cgroup(promises: &Promises) -> Vec<Row> {
-    // v2's weights are 1 to 10000 where the Engine's shares are 2 to 262144.
-    let weight = 1 + promises.cpu_shares.saturating_sub(2) * 9999 / 262_142;
     vec![
         at_most(
             "memory",
@@ -92,11 +90,7 @@ fn cgroup(promises: &Promises) -> Vec<Row> {
         swap(promises.memory_bytes),
         at_most("processes", promises.pids, ["/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max"]),
         processors(promises.cpu_millis),
-        at_most(
-            "weight of its processors (v2)",
-            weight.max(promises.cpu_shares),
-            ["/sys/fs/cgroup/cpu.weight", "/sys/fs/cgroup/cpu/cpu.shares"],
-        ),
+        weight(promises.cpu_shares),
     ]
 }
 
@@ -125,6 +119,23 @@ fn swap(memory_bytes: u64) -> Row {
         None => {
             at_most("memory and swap", memory_bytes, ["/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"; 2])
         }
+    }
+}
+
+/// v2 has weights, which runtimes make from shares by rules that changed; ours must be under its default of 100.
+fn weight(shares: u64) -> Row {
+    const DEFAULT_SHARES: u64 = 1024;
+    match read(&["/sys/fs/cgroup/cpu.weight"]) {
+        Some(text) => {
+            let light = number(&text) < 100 || shares >= DEFAULT_SHARES;
+            Row::holds(
+                CLASS,
+                "the weight of others for its processors",
+                light,
+                format!("the weight is {text}"),
+            )
+        }
+        None => at_most("shares of processors", shares, ["/sys/fs/cgroup/cpu/cpu.shares"; 2]),
     }
 }
 
