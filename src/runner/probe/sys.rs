@@ -79,16 +79,15 @@ fn raw(number: libc::c_long, args: &[Arg]) -> nix::Result<()> {
 #[cfg(target_arch = "x86_64")]
 pub(super) fn call_32_bit() -> Answer {
     in_child(|| {
-        let mut result: i64 = 20;
+        let mut result: i32 = 20;
         // SAFETY: the call takes no pointers and changes no memory; the registers that it may change are named.
         unsafe {
             std::arch::asm!(
-                "int 0x80", inlateout("rax") result, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+                "int 0x80", inlateout("eax") result, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
                 options(nostack)
             );
         }
-        // Errors are small negative numbers, in 32 bits.
-        let result = result as i32;
+        // Errors are small negative numbers.
         if result < 0 { Err(Errno::from_raw(-result)) } else { Ok(()) }
     })
 }
