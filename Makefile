@@ -13,10 +13,10 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/release/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench soak images openapi
+.PHONY: help setup build run demo test check fmt bench soak images openapi mutants-profile
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Find a Docker Engine, or install and start one (Debian, Ubuntu)
 	@deploy/setup-engine.sh
@@ -48,6 +48,10 @@ check: ## Formatting, lints, docs, dependencies
 
 fmt: ## Format the code
 	cargo fmt
+
+mutants-profile: setup ## Take away each field of the container profile, see a check turn red, write docs/profile-mutants.md
+	@mkdir -p docs
+	cargo test --locked --test docker -- --ignored --exact profile_mutants::every_field_of_the_profile_is_held_by_a_check --nocapture
 
 bench: setup build ## Measure the overhead over a raw Engine cycle and a bare interpreter
 	$(BIN) images build python bash

@@ -12,6 +12,7 @@ use crate::execution::id::Tenant;
 use crate::execution::intake::Submission;
 use crate::execution::spec::Stdin;
 use crate::limits::RequestedLimits;
+use crate::runner::probe::Outcome;
 use crate::runtime::Catalogue;
 use crate::sandbox::docker::DockerSandbox;
 
@@ -22,7 +23,7 @@ mod finding;
 
 /// Check this machine: the Engine, its limits, the disk, and a real execution.
 ///
-/// Ends with 0 only when the execution passed.
+/// Ends with 0 only when the probe of the container profile and the execution passed.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -52,13 +53,15 @@ async fn examine(config: Config) -> Result<bool, Failure> {
         Ok(facts) => engine_facts::findings(&facts).iter().try_for_each(show)?,
         Err(error) => show(&Finding::fail("engine", error, "look at the log of dockerd"))?,
     }
+    let profile = probe(&sandbox, &config).await;
+    show(&profile)?;
     show(&base(&sandbox, &catalogue).await)?;
     let execution = match hello(config, catalogue, sandbox).await {
         Ok(finding) => finding,
         Err(failure) => Finding::fail("execution", failure.message, "mend what is said above first"),
     };
     show(&execution)?;
-    Ok(execution.level == Level::Ok)
+    Ok(execution.level == Level::Ok && profile.level != Level::Fail)
 }
 
 fn show(finding: &Finding) -> Result<(), Failure> {
@@ -84,6 +87,26 @@ fn disk(data_dir: &Path) -> Finding {
             }
         }
     }
+}
+
+/// What `serve` demands before it serves.
+async fn probe(sandbox: &DockerSandbox, config: &Config) -> Finding {
+    let report = match sandbox.probe(&config.limit_policy().default).await {
+        Ok(report) => report,
+        Err(error) => {
+            return Finding::fail("probe", error, "mend what is said above first; serve refuses, too");
+        }
+    };
+    if let Err(worked) = report.require() {
+        return Finding::fail("probe", worked, "serve refuses until nothing of it works");
+    }
+    let what = format!("{} forbidden calls and paths are refused", report.that(Outcome::Refused).count());
+    let unknown: Vec<_> = report.that(Outcome::Unknown).map(|row| row.name.as_str()).collect();
+    if unknown.is_empty() {
+        return Finding::ok("probe", what);
+    }
+    let mend = "look whether the OCI runtime is to blame; the limits that the Engine was given are in force as it says";
+    Finding::warn("probe", format!("{what}; this container does not tell of: {}", unknown.join("; ")), mend)
 }
 
 /// Where a missing image would come from.

@@ -61,6 +61,9 @@ pub fn main() -> ExitCode {
     if args.get(1).is_some_and(|arg| arg == crate::runner::ARGUMENT) {
         return crate::runner::main();
     }
+    if args.get(1).is_some_and(|arg| arg == crate::runner::probe::ARGUMENT) {
+        return crate::runner::probe::main(args.get(2).map(OsString::as_os_str));
+    }
     let outcome = match parse(&args) {
         Ok(cli) => execute(cli.command),
         Err(Refusal::Clap(error)) => return refuse(&error),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::builder::BoolishValueParser;
+use tracing::info;
 
 use crate::cli::failure::Failure;
 use crate::cli::signals::Signals;
@@ -12,6 +13,8 @@ use crate::cli::{engine, output};
 use crate::config::Config;
 use crate::execution::service::{Service, ServiceConfig};
 use crate::http;
+use crate::runner::probe::Outcome;
+use crate::sandbox::docker::DockerSandbox;
 use crate::server::{self, App};
 use crate::store::{DataDir, Keys};
 use crate::telemetry::{self, Metrics};
@@ -78,7 +81,7 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let listener = bind(config.listen)?;
     let catalogue = Arc::new(engine::catalogue(&config)?);
     let sandbox = tokio::select! {
-        sandbox = engine::connect(&config, Some(data.instance())) => sandbox?,
+        sandbox = probed_sandbox(&config, data.instance()) => sandbox?,
         // Nothing has been accepted yet.
         _ = signals.next() => return Ok(()),
     };
@@ -94,6 +97,18 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
         signals.end_at_next();
     };
     server::run(listener, app, shutdown).await.map_err(Failure::ours)
+}
+
+/// Fails closed: what must be refused in a container is tried before anyone's program is.
+async fn probed_sandbox(config: &Config, instance: &str) -> Result<DockerSandbox, Failure> {
+    let sandbox = engine::connect(config, Some(instance)).await?;
+    let probed = sandbox.probe(&config.limit_policy().default).await;
+    let report = probed.map_err(|error| {
+        Failure::ours(format!("the container profile could not be probed, so nothing is served: {error}"))
+    })?;
+    report.require().map_err(Failure::ours)?;
+    info!(refused = report.that(Outcome::Refused).count(), "the container profile holds");
+    Ok(sandbox)
 }
 
 fn service_config(config: &Config) -> ServiceConfig {

@@ -8,6 +8,7 @@ pub mod frame;
 mod link;
 pub mod message;
 mod phase;
+pub mod probe;
 mod stdin;
 mod sys;
 mod usage;

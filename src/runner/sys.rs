@@ -1,4 +1,4 @@
-//! The runner's system calls: the only file with `unsafe`, and each block says why it is sound.
+//! The runner's system calls: with `probe/sys.rs` the only files with `unsafe`; each block says why it is sound.
 #![allow(unsafe_code)]
 
 use std::io;

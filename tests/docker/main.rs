@@ -3,6 +3,8 @@
 //! - [`examples`]: every project under `examples/`, sync and async.
 //! - [`behaviours`]: every hostile project under `tests/fixtures/`, with the exact reason.
 //! - [`profile`]: what `inspect` says of a container, field by field.
+//! - [`probe`]: what a program in a container must not be able to do, and profiles that are loosened.
+//! - [`profile_mutants`]: every field of the profile taken away, for `make mutants-profile`.
 //! - [`output`]: nothing lost, nothing mixed up, many at a time.
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
 //! - [`command_line`]: `execbox run` and the other commands.
@@ -22,6 +24,8 @@ mod engine;
 mod examples;
 mod lifecycle;
 mod output;
+mod probe;
 mod profile;
+mod profile_mutants;
 mod projects;
 mod server;

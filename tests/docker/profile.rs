@@ -37,7 +37,11 @@ fn is_nothing(value: &Value) -> bool {
 
 #[tokio::test]
 async fn a_container_has_the_whole_profile() {
-    let inspected = inspected().await;
+    assert_profile(&inspected().await);
+}
+
+/// Holds what `inspect` says of a container with the default limits against the profile, field by field.
+pub fn assert_profile(inspected: &Value) {
     let (config, host) = (&inspected["Config"], &inspected["HostConfig"]);
     let memory = (512 + 256 + 16 + 64 + 16) * MIB;
     assert_fields(
@@ -80,10 +84,10 @@ async fn a_container_has_the_whole_profile() {
     ] {
         assert!(is_nothing(&host[field]), "{field} is {}", host[field]);
     }
-    assert!(is_nothing(&config["Volumes"]));
-    assert_eq!(host["RestartPolicy"]["Name"], "no");
+    assert!(is_nothing(&config["Volumes"]), "Volumes");
+    assert_eq!(host["RestartPolicy"]["Name"], "no", "RestartPolicy");
     assert_identity(config);
-    assert_file_systems(&inspected);
+    assert_file_systems(inspected);
     assert_filters(host);
     assert_ulimits(host);
 }
@@ -91,7 +95,7 @@ async fn a_container_has_the_whole_profile() {
 /// Who it is, and that nothing secret goes in.
 fn assert_identity(config: &Value) {
     assert!(config["Image"].as_str().unwrap().starts_with("sha256:"), "the image's id, not a tag");
-    let (uid, gid) = config["User"].as_str().unwrap().split_once(':').unwrap();
+    let (uid, gid) = config["User"].as_str().unwrap().split_once(':').expect("User is no uid:gid");
     assert!(uid == gid && (20_000..21_000).contains(&uid.parse::<u32>().unwrap()), "{uid}:{gid}");
     assert_eq!(config["Env"], json!(["PATH=/usr/local/bin:/usr/bin:/bin"]), "nothing secret");
     let labels = config["Labels"].as_object().unwrap();
@@ -104,11 +108,11 @@ fn assert_identity(config: &Value) {
 /// What can be written, and what is mounted.
 fn assert_file_systems(inspected: &Value) {
     let host = &inspected["HostConfig"];
-    let (uid, _) = inspected["Config"]["User"].as_str().unwrap().split_once(':').unwrap();
+    let (uid, _) = inspected["Config"]["User"].as_str().unwrap().split_once(':').expect("User is no uid:gid");
     let work =
         format!("rw,exec,nosuid,nodev,size={},nr_inodes=65536,uid={uid},gid={uid},mode=0700", 256 * MIB);
     let tmp = format!("rw,noexec,nosuid,nodev,size={},nr_inodes=1024,mode=1777", 16 * MIB);
-    assert_eq!(host["Tmpfs"], json!({"/work": work, "/tmp": tmp}));
+    assert_eq!(host["Tmpfs"], json!({"/work": work, "/tmp": tmp}), "Tmpfs");
     let mounts = inspected["Mounts"].as_array().unwrap();
     assert_eq!(mounts.len(), 1, "{mounts:?}");
     assert_fields(&mounts[0], &json!({"Type": "volume", "Destination": "/.execbox-runner", "RW": false}));
@@ -118,41 +122,52 @@ fn assert_file_systems(inspected: &Value) {
 fn assert_filters(host: &Value) {
     let options: Vec<&str> =
         host["SecurityOpt"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
-    assert!(options.contains(&"no-new-privileges"));
+    assert!(options.contains(&"no-new-privileges"), "no-new-privileges");
     assert!(options.iter().any(|option| option.starts_with("seccomp={")), "our own filter");
     assert!(!options.iter().any(|option| option.contains("unconfined") || option.contains("disable")));
 
     let paths =
         |field: &str| host[field].as_array().unwrap().iter().map(|path| path.as_str().unwrap().to_owned());
-    for path in [
+    let masked: Vec<String> = paths("MaskedPaths").collect();
+    let expected = [
+        "/proc/asound",
+        "/proc/acpi",
+        "/proc/config.gz",
+        "/proc/diskstats",
+        "/proc/interrupts",
+        "/proc/kallsyms",
         "/proc/kcore",
         "/proc/keys",
-        "/proc/kallsyms",
+        "/proc/latency_stats",
         "/proc/locks",
-        "/proc/interrupts",
-        "/sys/firmware",
-        "/sys/kernel",
+        "/proc/sched_debug",
+        "/proc/scsi",
+        "/proc/timer_list",
+        "/proc/timer_stats",
         "/sys/block",
         "/sys/class/dmi",
-        "/proc/diskstats",
-        "/proc/config.gz",
-        "/proc/timer_list",
-    ] {
-        assert!(paths("MaskedPaths").any(|masked| masked == path), "{path} is not masked");
-    }
+        "/sys/devices/virtual/powercap",
+        "/sys/firmware",
+        "/sys/kernel",
+    ];
+    assert_eq!(masked, expected, "MaskedPaths");
     let readonly: Vec<String> = paths("ReadonlyPaths").collect();
-    assert_eq!(readonly, ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
+    assert_eq!(
+        readonly,
+        ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        "ReadonlyPaths"
+    );
 }
 
 fn assert_ulimits(host: &Value) {
     let limits = host["Ulimits"].as_array().unwrap();
     let limit =
         |name: &str| limits.iter().find(|limit| limit["Name"] == name).map(|limit| limit["Hard"].clone());
-    assert_eq!(limit("nofile"), Some(json!(1024)));
-    assert_eq!(limit("fsize"), Some(json!(256 * MIB)));
-    assert_eq!(limit("core"), Some(json!(1)));
-    assert_eq!(limit("memlock"), Some(json!(65_536)));
-    assert_eq!(limit("stack"), Some(json!(64 * MIB)));
-    assert_eq!(limit("cpu"), Some(json!(361)));
+    assert_eq!(limit("nofile"), Some(json!(1024)), "ulimit nofile");
+    assert_eq!(limit("fsize"), Some(json!(256 * MIB)), "ulimit fsize");
+    assert_eq!(limit("core"), Some(json!(1)), "ulimit core");
+    assert_eq!(limit("memlock"), Some(json!(65_536)), "ulimit memlock");
+    assert_eq!(limit("stack"), Some(json!(64 * MIB)), "ulimit stack");
+    assert_eq!(limit("cpu"), Some(json!(361)), "ulimit cpu");
     assert_eq!(limit("nproc"), None, "it would count all containers of the user id together");
 }

@@ -101,6 +101,14 @@ impl Engine {
         Ok(created.id)
     }
 
+    /// The id of an image that is here.
+    pub(super) async fn image_id(&self, name: &str) -> Result<String, EngineError> {
+        let image = within("inspect image", QUICK, self.docker.inspect_image(name)).await?;
+        image
+            .id
+            .ok_or_else(|| EngineError::Failed { what: "inspect image", message: "it has no id".to_owned() })
+    }
+
     /// Before the start: attaching after it loses output.
     pub(super) async fn attach(&self, id: &str) -> Result<AttachContainerResults, EngineError> {
         let options =

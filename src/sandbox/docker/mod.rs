@@ -7,6 +7,7 @@ mod facts;
 mod image;
 mod incoming;
 mod ownership;
+mod probe;
 mod profile;
 mod report;
 mod runner_volume;
@@ -18,16 +19,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bollard::models::ContainerCreateBody;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use facts::EngineFacts;
+pub use probe::ProbeReport;
 
 use crate::limits::Limits;
 use crate::runner::message::{ArtifactSpec, PhaseSpec, Start};
 use crate::runtime::Runtime;
-use crate::sandbox::docker::container::Container;
+use crate::sandbox::docker::container::{Container, Input, Output};
 use crate::sandbox::docker::engine::{Engine, EngineError};
 use crate::sandbox::docker::image::{BuildSettings, Image, Images};
 use crate::sandbox::docker::ownership::Ownership;
@@ -168,7 +171,7 @@ pub async fn container_profile(
     image: &str,
     uid: u32,
     limits: &Limits,
-) -> Result<bollard::models::ContainerCreateBody, SandboxError> {
+) -> Result<ContainerCreateBody, SandboxError> {
     let runner = Runner::read(runner.to_owned()).await?;
     let labels = Ownership::of_this_process(instance.to_owned()).labels(None);
     let identity =
@@ -202,9 +205,7 @@ impl Inner {
             () = cancel.cancelled() => return Ok(report::killed_before_start()),
         };
         let start = start_message(job);
-        // Whatever went wrong with the start, the runner's volume may be what is missing.
-        let streams =
-            container.start().await.inspect_err(|_| self.runner_ready.store(false, Ordering::SeqCst))?;
+        let streams = self.start(&container).await?;
         let conversation = session::converse(streams, &start, job, events, cancel).await?;
         self.report(&container, job, began, conversation).await
     }
@@ -222,6 +223,12 @@ impl Inner {
     }
 
     async fn create_from(&self, job: &Job, image: &Image) -> Result<Container, EngineError> {
+        let (name, body) = self.container_of(job, image);
+        Container::create(&self.engine, &self.removals, &name, body).await
+    }
+
+    /// Name and profile of an attempt's container.
+    fn container_of(&self, job: &Job, image: &Image) -> (String, ContainerCreateBody) {
         let identity = Identity {
             image: &image.id,
             runner_volume: &self.runner.volume,
@@ -231,8 +238,12 @@ impl Inner {
             labels: self.ownership.labels(Some((job.id, job.attempt))),
         };
         let name = format!("execbox-{}-{}", job.id, job.attempt);
-        let body = profile::container(identity, &job.spec.limits);
-        Container::create(&self.engine, &self.removals, &name, body).await
+        (name, profile::container(identity, &job.spec.limits))
+    }
+
+    /// Whatever went wrong with the start, the runner's volume may be what is missing.
+    async fn start(&self, container: &Container) -> Result<(Input, Output), EngineError> {
+        container.start().await.inspect_err(|_| self.runner_ready.store(false, Ordering::SeqCst))
     }
 
     async fn report(

@@ -9,10 +9,13 @@ use bollard::models::{
 };
 
 use crate::limits::{Limits, MIB};
+use crate::runner::probe::{Place, Promises};
 use crate::runner::{ARGUMENT, WORKSPACE};
 
 /// Where the runner's volume is mounted: image content can't replace it.
 pub(super) const RUNNER_MOUNT: &str = "/.execbox-runner";
+/// The runner in it.
+pub(super) const RUNNER: &str = "/.execbox-runner/execbox";
 /// Our system call filter: the Engine's default list without io_uring, ptrace, process_vm_*, pidfd_*, vmsplice,
 /// memfd_secret, kcmp, name_to_handle_at, clock and quota changes; sockets of UNIX, IPv4 and IPv6 only; no 32-bit calls.
 const SECCOMP: &str = include_str!("seccomp.json");
@@ -24,6 +27,11 @@ pub(super) const SHM_BYTES: u64 = 64 * MIB;
 const RUNNER_BYTES: u64 = 16 * MIB;
 /// Open files of one process.
 const NOFILE: u64 = 1024;
+/// Files in /tmp, and in each folder of a language's own.
+const TMP_INODES: u64 = 1024;
+const HOSTNAME: &str = "execbox";
+const OOM_SCORE: i64 = 500;
+const CPU_SHARES: u64 = 256;
 
 /// What differs from one container to the next.
 pub(super) struct Identity<'a> {
@@ -53,7 +61,7 @@ pub(super) fn container(id: Identity<'_>, limits: &Limits) -> ContainerCreateBod
     ContainerCreateBody {
         image: Some(text(id.image)),
         user: Some(format!("{uid}:{uid}")),                     // numeric, never root
-        entrypoint: Some(vec![format!("{RUNNER_MOUNT}/execbox")]), // the image's own is never used
+        entrypoint: Some(vec![text(RUNNER)]),                    // the image's own is never used
         cmd: Some(vec![text(ARGUMENT)]),
         working_dir: Some(text(WORKSPACE)),                     // fixed: CVE-2024-21626
         env: Some(vec![text("PATH=/usr/local/bin:/usr/bin:/bin")]), // nothing secret: the program can read it
@@ -63,7 +71,7 @@ pub(super) fn container(id: Identity<'_>, limits: &Limits) -> ContainerCreateBod
         attach_stdin: Some(true),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
-        hostname: Some(text("execbox")),                        // constant: the default is the container's id
+        hostname: Some(text(HOSTNAME)),                         // constant: the default is the container's id
         network_disabled: Some(true),
         healthcheck: Some(HealthConfig { test: Some(vec![text("NONE")]), ..Default::default() }), // no exec by the image
         stop_signal: Some(text("SIGKILL")),
@@ -85,9 +93,9 @@ fn host(id: &Identity<'_>, limits: &Limits) -> HostConfig {
         ipc_mode: Some(text("private")),
         memory: Some(memory),
         memory_swap: Some(memory),                              // equal: no swap; absent it would be twice as much
-        oom_score_adj: Some(500),                               // the host's OOM killer takes us before the server
+        oom_score_adj: Some(OOM_SCORE),                         // the host's OOM killer takes us before the server
         nano_cpus: Some(signed(limits.cpu_millis * 1_000_000)),
-        cpu_shares: Some(256),                                  // a quarter: the server and the Engine win contention
+        cpu_shares: Some(signed(CPU_SHARES)),                   // a quarter: the server and the Engine win contention
         pids_limit: Some(signed(limits.pids + 1)),              // plus the runner; counts threads
         ulimits: Some(ulimits(limits)),
         cap_drop: Some(vec![text("ALL")]),
@@ -117,7 +125,7 @@ fn host(id: &Identity<'_>, limits: &Limits) -> HostConfig {
 fn tmpfs(id: &Identity<'_>, limits: &Limits) -> HashMap<String, String> {
     let (uid, size, inodes) = (id.uid, limits.disk_bytes, limits.disk_inodes);
     let own = format!("uid={uid},gid={uid},mode=0700");
-    let small = format!("rw,noexec,nosuid,nodev,size={TMP_BYTES},nr_inodes=1024");
+    let small = format!("rw,noexec,nosuid,nodev,size={TMP_BYTES},nr_inodes={TMP_INODES}");
     let mut places: HashMap<_, _> =
         id.writable.iter().map(|path| (path.clone(), format!("{small},{own}"))).collect();
     places.insert("/tmp".to_owned(), format!("{small},mode=1777"));
@@ -142,6 +150,27 @@ fn ulimits(limits: &Limits) -> Vec<ResourcesUlimits> {
         limit("stack", 8 * MIB, 64 * MIB),
         limit("cpu", cpu_seconds, cpu_seconds), // a backstop behind the wall clock
     ]
+}
+
+/// What the probe holds a container of this profile against.
+pub(super) fn promises(uid: u32, limits: &Limits) -> Promises {
+    let place = |path: &str, bytes, inodes, exec| Place { path: path.to_owned(), bytes, inodes, exec };
+    let hard = |limit: ResourcesUlimits| Some((limit.name?, u64::try_from(limit.hard?).ok()?));
+    Promises {
+        uid,
+        hostname: HOSTNAME.to_owned(),
+        memory_bytes: container_memory_bytes(limits),
+        pids: limits.pids + 1,
+        cpu_millis: limits.cpu_millis,
+        cpu_shares: CPU_SHARES,
+        least_oom_score: OOM_SCORE,
+        ulimits: ulimits(limits).into_iter().filter_map(hard).collect(),
+        places: vec![
+            place(WORKSPACE, limits.disk_bytes, Some(limits.disk_inodes), true),
+            place("/tmp", TMP_BYTES, Some(TMP_INODES), false),
+            place("/dev/shm", SHM_BYTES, None, false),
+        ],
+    }
 }
 
 /// The Engine's default list, and what Engine 20.10 leaves readable.
@@ -224,6 +253,7 @@ mod tests {
             "personality",
             "quotactl",
             "socket",
+            "socketpair",
             "clone",
             "clone3",
             "unshare",

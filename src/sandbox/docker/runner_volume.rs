@@ -27,8 +27,8 @@ use crate::sandbox::docker::ownership::{APP, Ownership};
 const PREFIX: &str = "execbox-runner-";
 /// Name of the runner inside its volume.
 const FILE: &str = "execbox";
-/// An image with nothing in it, for the container that fills the volume and never starts.
-const EMPTY_IMAGE: (&str, &str) = ("execbox/empty", "1");
+/// An image with nothing in it, for the container that fills the volume and never starts, and for the probe.
+pub(super) const EMPTY_IMAGE: &str = "execbox/empty:1";
 /// Where that container mounts the volume.
 const MOUNT: &str = "/runner";
 /// Copying the binary, which may be large in a debug build.
@@ -99,7 +99,7 @@ impl Runner {
             ..Default::default()
         };
         ContainerCreateBody {
-            image: Some(format!("{}:{}", EMPTY_IMAGE.0, EMPTY_IMAGE.1)),
+            image: Some(EMPTY_IMAGE.to_owned()),
             cmd: Some(vec!["never-started".to_owned()]),
             labels: Some(ownership.labels(None)),
             network_disabled: Some(true),
@@ -143,10 +143,10 @@ fn hash(mut file: File) -> io::Result<(String, u64)> {
 }
 
 async fn import_empty_image(engine: &Engine) -> Result<(), SandboxError> {
-    let (repo, tag) = EMPTY_IMAGE;
-    if within("inspect image", QUICK, engine.docker.inspect_image(&format!("{repo}:{tag}"))).await.is_ok() {
+    if engine.image_id(EMPTY_IMAGE).await.is_ok() {
         return Ok(());
     }
+    let (repo, tag) = EMPTY_IMAGE.split_once(':').unwrap_or((EMPTY_IMAGE, "latest"));
     let options = CreateImageOptionsBuilder::default().from_src("-").repo(repo).tag(tag).build();
     let tar = archive([("empty", b"".as_slice())].into_iter())?;
     let mut steps = Box::pin(engine.docker.create_image(Some(options), Some(body_full(tar)), None));

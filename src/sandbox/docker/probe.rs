@@ -1,0 +1,203 @@
+//! The probe execution: in a container with the exact profile, the runner starts our own binary, which tries what
+//! must be refused. It needs no language's image, for the binary is static.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::models::ContainerCreateBody;
+use bytes::Bytes;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::{ArchiveLimits, ProjectWriter};
+use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::spec::{ExecutionSpec, Stdin};
+use crate::limits::{Limits, MIB};
+use crate::runner::message::Phase;
+use crate::runner::probe::{ARGUMENT, Outcome, Row};
+use crate::runtime::{Command, Runtime, Template};
+use crate::sandbox::docker::container::Container;
+use crate::sandbox::docker::image::Image;
+use crate::sandbox::docker::runner_volume::EMPTY_IMAGE;
+use crate::sandbox::docker::{DockerSandbox, Inner, profile, session, start_message};
+use crate::sandbox::{Events, Job, Reason, SandboxError};
+
+/// What the probe may take; it takes a tenth of a second.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Room for its rows.
+const OUTPUT_BYTES: u64 = MIB;
+/// A volume or container that another server's start took away is put back in the next attempt.
+const ATTEMPTS: u32 = 3;
+
+/// What the probe found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeReport {
+    /// Every attempt.
+    pub rows: Vec<Row>,
+}
+
+impl ProbeReport {
+    /// Attempts that came to this.
+    pub fn that(&self, outcome: Outcome) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(move |row| row.outcome == outcome)
+    }
+
+    /// Fails closed.
+    ///
+    /// # Errors
+    /// Something that must be refused worked: a sentence with all of it, and what to do.
+    pub fn require(&self) -> Result<(), String> {
+        let worked: Vec<_> =
+            self.that(Outcome::Worked).map(|row| format!("{} ({})", row.name, row.detail)).collect();
+        if worked.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "containers of this Engine do not hold what execbox promises: a probe in one could do what must be \
+             refused: {}. Update the Engine, its OCI runtime and the kernel, look for settings of the Engine that \
+             loosen its containers (`docker info`), and see `execbox doctor` and SECURITY.md",
+            worked.join("; ")
+        ))
+    }
+}
+
+/// Its standard output.
+#[derive(Default)]
+struct Document(Mutex<Vec<u8>>);
+
+impl Events for Document {
+    fn progress(&self, _: &str) {}
+    fn phase(&self, _: Phase) {}
+    fn stdout(&self, bytes: Bytes) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes);
+    }
+    fn stderr(&self, _: Bytes) {}
+}
+
+impl DockerSandbox {
+    /// Tries, in a container with the profile that these limits give, what must be refused.
+    ///
+    /// # Errors
+    /// The probe could not be run to its end, which is no better than one that found something.
+    pub async fn probe(&self, limits: &Limits) -> Result<ProbeReport, SandboxError> {
+        let mut attempt = 1;
+        loop {
+            match self.probe_altered(limits, attempt, |body| body).await {
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => attempt += 1,
+                other => return other,
+            }
+        }
+    }
+
+    /// One attempt at a probe of another profile than ours: shows, in `tests/docker`, that each field matters.
+    ///
+    /// # Errors
+    /// As for [`Self::probe`].
+    #[doc(hidden)]
+    pub async fn probe_altered(
+        &self,
+        limits: &Limits,
+        attempt: u32,
+        alter: impl FnOnce(ContainerCreateBody) -> ContainerCreateBody,
+    ) -> Result<ProbeReport, SandboxError> {
+        let inner = &self.0;
+        inner.ensure_runner().await?;
+        let scratch = tempfile::tempdir()?;
+        let limits = Limits { output_bytes: OUTPUT_BYTES, ..*limits };
+        let image = Image { id: inner.engine.image_id(EMPTY_IMAGE).await?, size: 0 };
+        let job = job(inner.uid_base, attempt, limits, &scratch)?;
+        let (name, body) = inner.container_of(&job, &image);
+        let container = Container::create(&inner.engine, &inner.removals, &name, alter(body)).await?;
+        inner.converse_with_probe(&container, &job).await
+    }
+}
+
+impl Inner {
+    async fn converse_with_probe(
+        &self,
+        container: &Container,
+        job: &Job,
+    ) -> Result<ProbeReport, SandboxError> {
+        let began = Instant::now();
+        let streams = self.start(container).await?;
+        let mut start = start_message(job);
+        start.run.timeout_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+        let (document, cancel) = (Document::default(), CancellationToken::new());
+        let conversation = session::converse(streams, &start, job, &document, &cancel).await?;
+        let report = self.report(container, job, began, conversation).await?;
+        if (report.outcome.reason, report.outcome.exit_code) != (Reason::Exited, Some(0)) {
+            let how =
+                report.outcome.error.unwrap_or_else(|| format!("exit code {:?}", report.outcome.exit_code));
+            return Err(SandboxError::Lost(format!(
+                "the probe of the container profile did not end well: {how}"
+            )));
+        }
+        let document = document.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let rows = serde_json::from_slice(&document)
+            .map_err(|error| SandboxError::Lost(format!("the probe's rows can't be read: {error}")))?;
+        Ok(ProbeReport { rows })
+    }
+}
+
+fn job(uid: u32, attempt: u32, limits: Limits, scratch: &tempfile::TempDir) -> Result<Job, SandboxError> {
+    let promises = serde_json::to_string(&profile::promises(uid, &limits)).map_err(std::io::Error::from)?;
+    let run = vec![profile::RUNNER.to_owned(), ARGUMENT.to_owned(), promises];
+    let nothing = ArchiveLimits { bytes: 0, entries: 0, depth: 1 };
+    let project = ProjectWriter::new(scratch.path(), nothing)
+        .and_then(ProjectWriter::finish)
+        .map_err(|error| SandboxError::Storage(std::io::Error::other(error)))?;
+    let spec = ExecutionSpec {
+        tenant: Tenant::local(),
+        runtime: Arc::new(runtime()?),
+        project,
+        command: Command { compile: None, run, env: Vec::new() },
+        stdin: Stdin::empty(),
+        limits,
+        artifacts: Some(Vec::new()),
+        labels: BTreeMap::new(),
+        notices: Vec::new(),
+    };
+    let artifact_dir = scratch.path().to_owned();
+    Ok(Job { id: ExecutionId::random(), attempt, slot: 0, spec: Arc::new(spec), artifact_dir })
+}
+
+/// A language that is none: the probe is started by its own argv.
+fn runtime() -> Result<Runtime, SandboxError> {
+    Ok(Runtime {
+        name: "probe".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        aliases: Vec::new(),
+        extensions: Vec::new(),
+        entrypoints: Vec::new(),
+        compile: None,
+        run: Template::parse(&[profile::RUNNER.to_owned()]).map_err(SandboxError::Image)?,
+        eval: None,
+        env: BTreeMap::new(),
+        writable: Vec::new(),
+        packages: Vec::new(),
+        context: Arc::default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(outcomes: &[Outcome]) -> ProbeReport {
+        let row = |outcome: &Outcome| Row {
+            class: "kernel".into(),
+            name: "bpf".into(),
+            outcome: *outcome,
+            detail: "EFAULT".into(),
+        };
+        ProbeReport { rows: outcomes.iter().map(row).collect() }
+    }
+
+    #[test]
+    fn one_thing_that_worked_is_enough_and_is_named() {
+        assert_eq!(report(&[Outcome::Refused, Outcome::Unknown]).require(), Ok(()));
+        let refusal = report(&[Outcome::Refused, Outcome::Worked]).require().unwrap_err();
+        assert!(refusal.contains("bpf (EFAULT)") && refusal.contains("Update the Engine"), "{refusal}");
+    }
+}

@@ -1,0 +1,102 @@
+//! The probe of the container profile, and what it says of profiles that are loosened.
+
+use std::time::{Duration, Instant};
+
+use bollard::models::{ContainerCreateBody, HostConfigCgroupnsModeEnum};
+use execbox::config::Config;
+use execbox::limits::Limits;
+use execbox::runner::probe::Outcome;
+use execbox::sandbox::Sandbox as _;
+use execbox::sandbox::docker::{DockerConfig, DockerSandbox, ProbeReport};
+
+use crate::server::EXECBOX;
+
+pub async fn sandbox(instance: &str) -> DockerSandbox {
+    let config = DockerConfig {
+        host: None,
+        oci_runtime: None,
+        uid_base: 20_000,
+        runner: Some(EXECBOX.into()),
+        instance: instance.to_owned(),
+        ca_bundle: None,
+        debian_mirror: None,
+        build_proxy: None,
+        build_network: "none".to_owned(),
+        build_timeout: Duration::from_secs(1),
+    };
+    DockerSandbox::connect(config).await.expect("an Engine must be there; run deploy/setup-engine.sh")
+}
+
+pub fn limits() -> Limits {
+    Config::default().limit_policy().default
+}
+
+fn print(report: &ProbeReport) {
+    for row in &report.rows {
+        eprintln!("{:<11} {:<58} {:?} ({})", row.class, row.name, row.outcome, row.detail);
+    }
+}
+
+#[tokio::test]
+async fn everything_forbidden_is_refused_within_two_seconds() {
+    let sandbox = sandbox("probe-refused").await;
+    let began = Instant::now();
+    let report = sandbox.probe(&limits()).await.unwrap();
+    let took = began.elapsed();
+    sandbox.close().await;
+    print(&report);
+    eprintln!("{} rows in {took:?}", report.rows.len());
+    assert_eq!(report.require(), Ok(()));
+    assert!(report.that(Outcome::Refused).count() >= 300, "{}", report.rows.len());
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// Limits at the low end of what settings can say must not make the probe itself fail.
+#[tokio::test]
+async fn small_limits_leave_room_for_the_probe() {
+    let sandbox = sandbox("probe-small").await;
+    let small = Limits {
+        memory_bytes: 8 << 20,
+        disk_bytes: 1 << 20,
+        pids: 3,
+        cpu_millis: 100,
+        output_bytes: 1,
+        timeout_ms: 1000,
+        ..limits()
+    };
+    let report = sandbox.probe(&small).await.unwrap();
+    sandbox.close().await;
+    assert_eq!(report.require(), Ok(()));
+}
+
+/// `make mutants-profile` does this for every field; here are the worst.
+#[tokio::test]
+async fn a_loosened_profile_is_refused_by_name() {
+    type Loosen = fn(&mut ContainerCreateBody);
+    let loosened: [(Loosen, &str); 6] = [
+        (|body| host(body).security_opt = None, "io_uring_setup"),
+        (|body| host(body).readonly_rootfs = Some(false), "/ is mounted for writing"),
+        (|body| host(body).cap_drop = None, "a capability to gain"),
+        (|body| host(body).masked_paths = Some(Vec::new()), "read /proc/interrupts"),
+        (|body| host(body).pids_limit = None, "processes over 129"),
+        (
+            |body| host(body).cgroupns_mode = Some(HostConfigCgroupnsModeEnum::HOST),
+            "the container's id in /proc/self/cgroup",
+        ),
+    ];
+    let sandbox = sandbox("probe-loosened").await;
+    for (loosen, name) in loosened {
+        let alter = |mut body: ContainerCreateBody| {
+            loosen(&mut body);
+            body
+        };
+        let report = sandbox.probe_altered(&limits(), 1, alter).await.unwrap();
+        let refusal = report.require().unwrap_err();
+        assert!(refusal.contains(name), "{name} is not among: {refusal}");
+    }
+    sandbox.close().await;
+}
+
+fn host(body: &mut ContainerCreateBody) -> &mut bollard::models::HostConfig {
+    body.host_config.get_or_insert_default()
+}
