@@ -5,6 +5,7 @@
 //! - [`profile`]: what `inspect` says of a container, field by field.
 //! - [`output`]: nothing lost, nothing mixed up, many at a time.
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
+//! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`command_line`]: `execbox run` and the other commands.
 
 #![allow(unreachable_pub, reason = "one binary, nobody else reaches it")]
@@ -19,7 +20,9 @@
 mod behaviours;
 mod command_line;
 mod engine;
+mod engine_faults;
 mod examples;
+mod fault_proxy;
 mod lifecycle;
 mod output;
 mod profile;

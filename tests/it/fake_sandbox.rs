@@ -196,6 +196,14 @@ impl Sandbox for FakeSandbox {
         Box::pin(async move { if away { Err(SandboxError::Engine(SECRET.into())) } else { Ok(()) } })
     }
 
+    fn until_ready(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            while self.away.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+    }
+
     fn image_ready<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, bool> {
         Box::pin(async { runtime.name == "python" })
     }
