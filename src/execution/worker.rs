@@ -1,7 +1,7 @@
 //! A worker takes one execution after another and sees each through to its one terminal state.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
@@ -54,7 +54,6 @@ async fn attempts(
     spec: &Arc<ExecutionSpec>,
     slot: u16,
 ) -> Result<Report, SandboxError> {
-    let most = if matches!(spec.stdin, Stdin::Live(_)) { 1 } else { MAX_ATTEMPTS };
     let mut attempt = 1;
     loop {
         entry.set_attempt(attempt);
@@ -65,7 +64,7 @@ async fn attempts(
         };
         warn!(execution = %entry.id, attempt, %error, "the sandbox failed");
         let away = matches!(error, SandboxError::Away(_));
-        if !away && (attempt >= most || !error.is_transient()) {
+        if !away && (attempt >= most_attempts(spec) || !error.is_transient()) {
             return Err(error);
         }
         tokio::select! {
@@ -77,6 +76,14 @@ async fn attempts(
         } else {
             attempt += 1;
         }
+    }
+}
+
+/// Live input that a program may have read can't be given to another.
+fn most_attempts(spec: &ExecutionSpec) -> u32 {
+    match &spec.stdin {
+        Stdin::Live(input) if input.lock().unwrap_or_else(PoisonError::into_inner).is_none() => 1,
+        Stdin::Live(_) | Stdin::Bytes(_) => MAX_ATTEMPTS,
     }
 }
 

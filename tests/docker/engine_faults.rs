@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::engine;
-use crate::fault_proxy::{Fault, FaultProxy, Mode, Target};
+use crate::fault_proxy::{Fault, FaultProxy, Mode, PING, Target};
 use crate::server::{EXECBOX, Server};
 
 /// What callers are promised: a refusal within a second. A shared machine gets some room.
@@ -78,6 +78,10 @@ async fn whichever_call_fails_the_result_is_exact_and_nothing_is_left() {
         for call in ["create", "attach", "start", "remove"] {
             assert!(hit.iter().any(|hit| hit == call), "{fault:?} never met {call}: {hit:?}");
         }
+        readiness_is_stale().await;
+        proxy.arm(Target::Kind(PING), fault);
+        assert_exact(&run(&server, &program()).await, &format!("{fault:?} in a ping"));
+        assert_eq!(proxy.disarm(), [PING], "{fault:?}");
     }
     server.finish().await;
 }
@@ -88,7 +92,7 @@ async fn a_second_fault_on_top_of_a_lost_stream_changes_nothing() {
     let proxy = FaultProxy::start();
     let server = server(&proxy, &[]).await;
     run(&server, &program()).await;
-    for call in ["inspect", "_ping", "remove"] {
+    for call in ["inspect", PING, "remove"] {
         for fault in [Fault::Refuse, Fault::Error, Fault::LoseAnswer] {
             proxy.arm(Target::Kind("attach"), Fault::Cut(300));
             proxy.arm(Target::Kind(call), fault);
@@ -122,7 +126,7 @@ async fn a_stream_that_is_cut_anywhere_is_never_half_a_result() {
     server.finish().await;
 }
 
-/// `--delay` of the answer past the deadline: attach is the call with the shortest one that runs in the foreground.
+/// Attach has the shortest one of the calls that an execution waits for.
 #[tokio::test]
 async fn a_call_without_an_answer_has_a_deadline() {
     let proxy = FaultProxy::start();
@@ -148,7 +152,13 @@ async fn a_start_that_fails_says_so_and_one_that_does_not_is_exact() {
     for n in 1.. {
         proxy.arm(Target::Nth(n), Fault::Error);
         let mut command = tokio::process::Command::new(EXECBOX);
-        let output = command.args(["run", "--docker-host", &host]).arg(&file).output().await.unwrap();
+        let output = command
+            .args(["run", "--docker-host", &host])
+            .arg(&file)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await
+            .unwrap();
         let call = proxy.disarm();
         let stderr = String::from_utf8_lossy(&output.stderr);
         match output.status.code() {
