@@ -49,6 +49,8 @@ impl PrivateEngine {
     /// Waits for the end of a process that was told to end, and starts another on the same folders.
     pub async fn start_again(&mut self) {
         assert!(self.ended(), "the Engine did not end");
+        // A killed Engine takes its containerd along. Where nobody reaps that, its pid looks alive to the next one.
+        std::fs::remove_file(self.folder.path().join("exec/containerd/containerd.pid")).ok();
         self.process = spawn(self.folder.path());
         self.answers().await;
     }
@@ -64,10 +66,27 @@ impl PrivateEngine {
         true
     }
 
+    /// containerd and its shims: their command lines name our folder.
+    fn processes(&self) -> Vec<Pid> {
+        let own = self.folder.path().display().to_string();
+        let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            String::from_utf8_lossy(&line).contains(&format!("{own}/exec")).then_some(Pid::from_raw(pid))
+        });
+        pids.collect()
+    }
+
     async fn answers(&self) {
         let began = Instant::now();
         while !self.socket().exists() || self.docker().ping().await.is_err() {
-            assert!(began.elapsed() < PATIENCE, "the private Engine does not come up; it needs root");
+            if began.elapsed() > PATIENCE {
+                let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                let last: Vec<_> = log.lines().rev().take(12).collect();
+                panic!(
+                    "the private Engine does not come up (it needs root); its log, last line first: {last:#?}"
+                );
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -100,7 +119,7 @@ fn spawn(folder: &Path) -> Child {
 }
 
 impl Drop for PrivateEngine {
-    /// Its containerd goes with it, unless it had to be killed.
+    /// Nothing of it may stay, not even after a failed test.
     fn drop(&mut self) {
         self.signal(Signal::SIGCONT);
         self.signal(Signal::SIGTERM);
@@ -108,9 +127,8 @@ impl Drop for PrivateEngine {
             self.process.kill().ok();
             self.process.wait().ok();
         }
-        let pid = std::fs::read_to_string(self.folder.path().join("exec/containerd/containerd.pid"));
-        if let Some(pid) = pid.ok().and_then(|pid| pid.trim().parse().ok()) {
-            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        for pid in self.processes() {
+            kill(pid, Signal::SIGKILL).ok();
         }
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let own = self.folder.path().display().to_string();
