@@ -86,6 +86,21 @@ async fn whichever_call_fails_the_result_is_exact_and_nothing_is_left() {
     server.finish().await;
 }
 
+/// Each of the calls that are missing here was measured to lose output, to hang or to answer wrongly: `wait`, `logs`,
+/// `stats`, `archive` and `exec`; and attach comes before start.
+#[tokio::test]
+async fn an_execution_makes_four_calls_in_their_order() {
+    let proxy = FaultProxy::start();
+    let server = server(&proxy, &[]).await;
+    run(&server, &program()).await;
+    engine::assert_gone(&server.label()).await;
+    proxy.take_calls();
+    assert_eq!(run(&server, &program()).await["attempt"], 1);
+    engine::assert_gone(&server.label()).await;
+    assert_eq!(proxy.take_calls(), ["create", "attach", "start", "remove"]);
+    server.finish().await;
+}
+
 /// Calls that an execution makes only when something else went wrong.
 #[tokio::test]
 async fn a_second_fault_on_top_of_a_lost_stream_changes_nothing() {

@@ -18,8 +18,12 @@ const HALT: Duration = Duration::from_secs(4);
 
 /// The image that this build of execbox runs bash in.
 async fn bash_image() -> String {
-    let built =
-        tokio::process::Command::new(EXECBOX).args(["images", "build", "bash"]).status().await.unwrap();
+    let built = tokio::process::Command::new(EXECBOX)
+        .args(["images", "build", "bash"])
+        .stdout(std::process::Stdio::null())
+        .status()
+        .await
+        .unwrap();
     assert!(built.success());
     let filters = std::collections::HashMap::from([("reference", vec!["execbox/bash"])]);
     let options = ListImagesOptionsBuilder::default().filters(&filters).build();
@@ -41,11 +45,22 @@ async fn restart(private: &mut PrivateEngine, signal: Signal) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_restarts_never_makes_a_result() {
-    let mut private = PrivateEngine::start().await;
+    let signals = [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGKILL, Signal::SIGTERM];
+    restarts(&[], &signals).await;
+}
+
+/// The container outlives the Engine, but not the stream to its runner.
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_one_that_leaves_containers_running() {
+    restarts(&["--live-restore"], &[Signal::SIGTERM, Signal::SIGKILL]).await;
+}
+
+async fn restarts(flags: &'static [&'static str], signals: &[Signal]) {
+    let mut private = PrivateEngine::start(flags).await;
     private.load(&bash_image().await).await;
     let host = private.host();
     let server = Server::start_with(&["--docker-host", &host]).await;
-    for signal in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGKILL, Signal::SIGTERM] {
+    for &signal in signals {
         let id = server.submit_code("bash", "echo up; sleep 2; echo done; exit 3").await;
         server.wrote(&id, "up").await;
         restart(&mut private, signal).await;

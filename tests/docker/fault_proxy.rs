@@ -51,7 +51,8 @@ pub enum Mode {
 #[derive(Debug, Default)]
 struct Plan {
     armed: Vec<(Target, Fault)>,
-    calls: usize,
+    /// The kinds of the calls since then, without pings.
+    calls: Vec<String>,
     hit: Vec<String>,
 }
 
@@ -90,8 +91,13 @@ impl FaultProxy {
     /// One call is to fail, beside those asked for before.
     pub fn arm(&self, target: Target, fault: Fault) {
         let mut plan = lock(&self.plan);
-        plan.calls = 0;
+        plan.calls.clear();
         plan.armed.push((target, fault));
+    }
+
+    /// The kinds of all calls since the last time, without pings.
+    pub fn take_calls(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.plan).calls)
     }
 
     /// The kinds of the calls that failed since the last time; what has not happened is called off.
@@ -106,8 +112,10 @@ fn lock(plan: &Mutex<Plan>) -> MutexGuard<'_, Plan> {
 
 impl Plan {
     fn next(&mut self, kind: &str) -> Option<Fault> {
-        self.calls += usize::from(kind != PING);
-        let calls = self.calls;
+        if kind != PING {
+            self.calls.push(kind.to_owned());
+        }
+        let calls = self.calls.len();
         let matches = |target: &Target| match target {
             Target::Nth(number) => kind != PING && *number == calls,
             Target::Kind(wanted) => *wanted == kind,

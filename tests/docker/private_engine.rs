@@ -17,14 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct PrivateEngine {
     folder: tempfile::TempDir,
+    flags: &'static [&'static str],
     process: Child,
 }
 
 impl PrivateEngine {
-    pub async fn start() -> Self {
+    /// With these flags beside those that keep it apart.
+    pub async fn start(flags: &'static [&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let process = spawn(folder.path());
-        let engine = Self { folder, process };
+        let process = spawn(folder.path(), flags);
+        let engine = Self { folder, flags, process };
         engine.answers().await;
         engine
     }
@@ -51,7 +53,7 @@ impl PrivateEngine {
         assert!(self.ended(), "the Engine did not end");
         // A killed Engine takes its containerd along. Where nobody reaps that, its pid looks alive to the next one.
         std::fs::remove_file(self.folder.path().join("exec/containerd/containerd.pid")).ok();
-        self.process = spawn(self.folder.path());
+        self.process = spawn(self.folder.path(), self.flags);
         self.answers().await;
     }
 
@@ -104,13 +106,14 @@ impl PrivateEngine {
     }
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path, flags: &[&str]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
     let at = |name: &str| folder.join(name).display().to_string();
     Command::new("unshare")
         .args(["--net", "dockerd", "--bridge=none", "--iptables=false"])
         .args(["--host", &format!("unix://{}", at("engine.sock"))])
         .args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")])
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
