@@ -141,6 +141,7 @@ fn kind(head: &str) -> String {
 }
 
 /// The Engine's own socket.
+#[allow(clippy::disallowed_methods, reason = "the tests' own Engine, as bollard finds it")]
 fn engine_socket() -> PathBuf {
     let named = std::env::var("DOCKER_HOST").ok();
     let named = named.as_deref().and_then(|host| host.strip_prefix("unix://")).map(PathBuf::from);

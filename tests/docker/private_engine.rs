@@ -57,6 +57,7 @@ impl PrivateEngine {
         self.answers().await;
     }
 
+    #[allow(clippy::disallowed_methods, reason = "drop can't await")]
     fn ended(&mut self) -> bool {
         let began = Instant::now();
         while self.process.try_wait().unwrap().is_none() {

@@ -102,14 +102,18 @@ impl Drop for Container {
 async fn remove(engine: Engine, id: String, confirmed: bool) {
     for round in 0..REMOVALS {
         engine.circuit.closed().await;
-        match engine.remove(&id).await {
-            Ok(removed) if removed || confirmed => return,
-            Ok(_) => {}
-            Err(error) => warn!(container = %id, %error, "a container could not be removed yet"),
+        let removed = engine.remove(&id).await;
+        if removed.as_ref().is_ok_and(|removed| *removed || confirmed) {
+            return;
         }
+        report_failure(&id, removed.err());
         tokio::time::sleep(REMOVE_AGAIN * 2_u32.pow(round)).await;
     }
-    if confirmed {
-        warn!(container = %id, "a container could not be removed; the next start removes it");
+}
+
+/// What is left after the last try, the next start removes.
+fn report_failure(id: &str, error: Option<EngineError>) {
+    if let Some(error) = error {
+        warn!(container = %id, %error, "a container could not be removed yet");
     }
 }
