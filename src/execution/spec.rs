@@ -36,8 +36,8 @@ pub struct ExecutionSpec {
 pub enum Stdin {
     /// All of it is here; may be empty.
     Bytes(bytes::Bytes),
-    /// It comes while the program runs. A second attempt can't read again what the first has taken, so an
-    /// execution with live input has one attempt. The receiver is taken by that attempt.
+    /// It comes while the program runs. A second attempt can't read again what a first has taken: the attempt that
+    /// takes the receiver is the last.
     Live(std::sync::Mutex<Option<tokio::sync::mpsc::Receiver<bytes::Bytes>>>),
 }
 

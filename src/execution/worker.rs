@@ -1,7 +1,7 @@
 //! A worker takes one execution after another and sees each through to its one terminal state.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
@@ -22,6 +22,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 pub(super) async fn work(inner: Arc<Inner>, slot: u16) {
     while let Some(entry) = inner.queue.pop().await {
         let Some(spec) = entry.spec() else { continue };
+        // It still counts as waiting, and a kill ends it at once.
+        until_ready(&inner, &entry).await;
         if !entry.start() {
             continue;
         }
@@ -36,14 +38,22 @@ pub(super) async fn work(inner: Arc<Inner>, slot: u16) {
     }
 }
 
-/// Tries until there is a report, or no further try would help.
+/// Waits while the engine is away, or until somebody wants the execution killed. A drain kills what is left at its end.
+async fn until_ready(inner: &Inner, entry: &Entry) {
+    tokio::select! {
+        () = inner.sandbox.until_ready() => {}
+        () = entry.cancel.cancelled() => {}
+    }
+}
+
+/// Tries until there is a report, or no further try would help. An attempt that found the engine away is made again
+/// once it is back, and does not count; one whose program was lost with the engine does.
 async fn attempts(
     inner: &Inner,
     entry: &Entry,
     spec: &Arc<ExecutionSpec>,
     slot: u16,
 ) -> Result<Report, SandboxError> {
-    let most = if matches!(spec.stdin, Stdin::Live(_)) { 1 } else { MAX_ATTEMPTS };
     let mut attempt = 1;
     loop {
         entry.set_attempt(attempt);
@@ -53,14 +63,27 @@ async fn attempts(
             Err(error) => error,
         };
         warn!(execution = %entry.id, attempt, %error, "the sandbox failed");
-        if attempt >= most || !error.is_transient() {
+        let away = matches!(error, SandboxError::Away(_));
+        if !away && (attempt >= most_attempts(spec) || !error.is_transient()) {
             return Err(error);
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY_DELAY * attempt) => {}
             () = entry.cancel.cancelled() => {}
         }
-        attempt += 1;
+        if away {
+            until_ready(inner, entry).await;
+        } else {
+            attempt += 1;
+        }
+    }
+}
+
+/// Live input that a program may have read can't be given to another.
+fn most_attempts(spec: &ExecutionSpec) -> u32 {
+    match &spec.stdin {
+        Stdin::Live(input) if input.lock().unwrap_or_else(PoisonError::into_inner).is_none() => 1,
+        Stdin::Live(_) | Stdin::Bytes(_) => MAX_ATTEMPTS,
     }
 }
 

@@ -130,9 +130,13 @@ pub struct Timings {
 /// We failed; the program did nothing wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The Engine does not answer, or refuses. Worth another try.
+    /// The Engine is there, and refuses or fails. Worth another try.
     #[error("the container engine failed: {0}")]
     Engine(String),
+    /// The Engine is away, so this attempt never got as far as a program. Worth another try once it is back
+    /// ([`Sandbox::until_ready`]), and no attempt lost.
+    #[error("the container engine is away: {0}")]
+    Away(String),
     /// The runtime's image could not be made. The message says what to do.
     #[error("{0}")]
     Image(String),
@@ -171,6 +175,9 @@ pub trait Sandbox: Send + Sync + 'static {
     /// # Errors
     /// The Engine is away.
     fn ready(&self) -> BoxFuture<'_, Result<(), SandboxError>>;
+
+    /// Waits while an execution is known not to be able to start. Asks nothing: ends at once where nothing is known.
+    fn until_ready(&self) -> BoxFuture<'_, ()>;
 
     /// Whether the image of this runtime exists already.
     fn image_ready<'a>(&'a self, runtime: &'a crate::runtime::Runtime) -> BoxFuture<'a, bool>;

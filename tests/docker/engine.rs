@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
-    InspectContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptionsBuilder,
+    InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
 };
 
 /// The Engine that the server finds by itself, too.
@@ -58,6 +58,15 @@ pub async fn assert_gone(label: &str) {
 pub async fn remove_container(id: &str) {
     let options = RemoveContainerOptionsBuilder::default().force(true).build();
     engine().await.remove_container(id, Some(options)).await.unwrap();
+}
+
+pub async fn kill_container(id: &str, signal: &str) {
+    let options = KillContainerOptionsBuilder::default().signal(signal).build();
+    engine().await.kill_container(id, Some(options)).await.unwrap();
+}
+
+pub async fn pause_container(id: &str) {
+    engine().await.pause_container(id).await.unwrap();
 }
 
 pub async fn remove_image(name: &str) {

@@ -7,6 +7,8 @@
 //! - [`profile_mutants`]: every field of the profile taken away, for `make mutants-profile`.
 //! - [`output`]: nothing lost, nothing mixed up, many at a time.
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
+//! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
+//! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
 //! - [`command_line`]: `execbox run` and the other commands.
 
 #![allow(unreachable_pub, reason = "one binary, nobody else reaches it")]
@@ -21,9 +23,13 @@
 mod behaviours;
 mod command_line;
 mod engine;
+mod engine_faults;
+mod engine_restarts;
 mod examples;
+mod fault_proxy;
 mod lifecycle;
 mod output;
+mod private_engine;
 mod probe;
 mod profile;
 mod profile_mutants;

@@ -47,6 +47,11 @@ impl FakeSandbox {
         self.attempts.lock().unwrap().len()
     }
 
+    /// The present try included.
+    fn tries(&self, job: &Job) -> u32 {
+        self.attempts.lock().unwrap()[&job.id.to_string()]
+    }
+
     async fn act(
         &self,
         job: Job,
@@ -54,6 +59,9 @@ impl FakeSandbox {
         cancel: CancellationToken,
     ) -> Result<Report, SandboxError> {
         *self.attempts.lock().unwrap().entry(job.id.to_string()).or_default() += 1;
+        if cancel.is_cancelled() {
+            return Ok(killed());
+        }
         let script = job.spec.labels.get("fake").cloned().unwrap_or_default();
         let (verb, argument) = script.split_once(' ').unwrap_or((&script, ""));
         let number = argument.parse::<i32>().unwrap_or(0);
@@ -86,6 +94,8 @@ impl FakeSandbox {
                 events.stdout(Bytes::from_static(b"half"));
                 Err(SandboxError::Lost(SECRET.into()))
             }
+            "away" if self.tries(&job) <= number.unsigned_abs() => Err(SandboxError::Away(SECRET.into())),
+            "away" => Ok(report(Reason::Exited, Some(0))),
             "transient" => Ok(report(Reason::Exited, Some(0))),
             "broken" => Err(SandboxError::Engine(SECRET.into())),
             "image" => Err(SandboxError::Image("the image of python could not be built: no network".into())),
@@ -194,6 +204,14 @@ impl Sandbox for FakeSandbox {
     fn ready(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
         let away = self.away.load(Ordering::SeqCst);
         Box::pin(async move { if away { Err(SandboxError::Engine(SECRET.into())) } else { Ok(()) } })
+    }
+
+    fn until_ready(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            while self.away.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
     }
 
     fn image_ready<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, bool> {

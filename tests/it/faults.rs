@@ -33,6 +33,22 @@ async fn our_failures_are_tried_again_and_never_look_like_outcomes() {
 }
 
 #[tokio::test]
+async fn an_engine_that_is_away_costs_no_attempt_and_does_not_hold_up_a_kill() {
+    let app = TestApp::with(|config| config.workers = Some(1)).await;
+    let patient = app.run("away 5").await;
+    assert_eq!((&patient["status"], &patient["attempt"]), (&json!("completed"), &json!(1)), "{patient}");
+    let retried = app.submit("away 1000000").await;
+    app.until(&retried, "running").await;
+    app.sandbox.set_away(true);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    app.delete(&retried).await;
+    assert!(began.elapsed() < Duration::from_millis(300), "the kill took {:?}", began.elapsed());
+    app.sandbox.set_away(false);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_at_once_and_loses_nothing() {
     let app = TestApp::with(|config| {
         config.workers = Some(1);

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_util::io::ReaderStream;
 use tracing::info;
 
-use crate::sandbox::docker::engine::{Engine, EngineError, within};
+use crate::sandbox::docker::engine::{Engine, EngineError};
 use crate::sandbox::docker::image::BuildSettings;
 
 /// A pull that brings nothing for this long is given up.
@@ -27,7 +27,7 @@ pub(super) async fn ensure(
     settings: &BuildSettings,
     say: &Say<'_>,
 ) -> Result<(), String> {
-    match within("inspect image", INSPECT, engine.docker.inspect_image(image)).await {
+    match engine.call("inspect image", INSPECT, engine.docker.inspect_image(image)).await {
         Ok(_) => return Ok(()),
         Err(EngineError::NotFound { .. }) => {}
         Err(error) => return Err(error.to_string()),

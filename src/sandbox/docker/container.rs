@@ -1,6 +1,7 @@
 //! One container: created, attached, started; removed when it is dropped, whatever happened.
 
 use std::pin::Pin;
+use std::time::{Duration, Instant};
 
 use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::models::ContainerCreateBody;
@@ -9,7 +10,15 @@ use tokio::io::AsyncWrite;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::sandbox::SandboxError;
 use crate::sandbox::docker::engine::{Engine, EngineError};
+
+/// Tries of a removal. The time in which the Engine is away does not count.
+const REMOVALS: u32 = 6;
+/// Before the second try; each later one waits twice as long.
+const REMOVE_AGAIN: Duration = Duration::from_millis(300);
+/// An Engine that takes longer to say how a container is stood still, and its container perhaps with it.
+const STOOD_STILL: Duration = Duration::from_secs(1);
 
 /// Frames from the runner, and its standard error.
 pub(super) type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
@@ -19,20 +28,30 @@ pub(super) type Input = Pin<Box<dyn AsyncWrite + Send>>;
 /// A container that goes when this is dropped. The removal runs off the caller's path, on `removals`.
 pub(super) struct Container {
     engine: Engine,
+    /// Its name until the Engine has told its id.
     pub(super) id: String,
+    /// The Engine has said that it is there.
+    confirmed: bool,
     removals: TaskTracker,
 }
 
 impl Container {
-    /// Creates it.
+    /// Creates it. One that we never heard of again, or did not wait for, may still come to be: it goes, too.
     pub(super) async fn create(
         engine: &Engine,
         removals: &TaskTracker,
         name: &str,
         body: ContainerCreateBody,
     ) -> Result<Self, EngineError> {
-        let id = engine.create(name, body).await?;
-        Ok(Self { engine: engine.clone(), id, removals: removals.clone() })
+        let mut container = Self {
+            engine: engine.clone(),
+            id: name.to_owned(),
+            confirmed: false,
+            removals: removals.clone(),
+        };
+        container.id = engine.create(name, body).await?;
+        container.confirmed = true;
+        Ok(container)
     }
 
     /// Attaches, then starts: the other way round loses output.
@@ -54,15 +73,47 @@ impl Container {
         let state = self.engine.inspect(&self.id).await.ok().and_then(|inspected| inspected.state);
         state.and_then(|state| state.oom_killed).unwrap_or(false)
     }
+
+    /// Whether its lateness is the program's doing. Called when its time is over without a word of the runner.
+    ///
+    /// # Errors
+    /// It was paused from outside, or the Engine stood still or is away: then nothing is known of the program.
+    pub(super) async fn ran_freely(&self) -> Result<(), SandboxError> {
+        let asked = Instant::now();
+        let state = self.engine.inspect(&self.id).await?.state;
+        if state.and_then(|state| state.paused).unwrap_or(false) {
+            return Err(SandboxError::Lost("it was paused from outside".into()));
+        }
+        if asked.elapsed() > STOOD_STILL {
+            return Err(SandboxError::Lost("the Engine stood still".into()));
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
         let (engine, id) = (self.engine.clone(), std::mem::take(&mut self.id));
-        self.removals.spawn(async move {
-            if let Err(error) = engine.remove(&id).await {
-                warn!(container = %id, %error, "a container could not be removed; the next start removes it");
-            }
-        });
+        self.removals.spawn(remove(engine, id, self.confirmed));
+    }
+}
+
+/// Until it is gone for certain: one whose creation was not confirmed may turn up late.
+async fn remove(engine: Engine, id: String, confirmed: bool) {
+    for round in 0..REMOVALS {
+        engine.circuit.closed().await;
+        let removed = engine.remove(&id).await;
+        if removed.as_ref().is_ok_and(|removed| *removed || confirmed) {
+            return;
+        }
+        report_failure(&id, removed.err());
+        tokio::time::sleep(REMOVE_AGAIN * 2_u32.pow(round)).await;
+    }
+}
+
+/// What is left after the last try, the next start removes.
+fn report_failure(id: &str, error: Option<EngineError>) {
+    if let Some(error) = error {
+        warn!(container = %id, %error, "a container could not be removed yet");
     }
 }

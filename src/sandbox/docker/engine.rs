@@ -13,6 +13,7 @@ use bollard::query_parameters::{
 };
 
 use crate::sandbox::SandboxError;
+use crate::sandbox::docker::circuit::Circuit;
 
 /// Sockets that are tried in this order when nothing says otherwise.
 const SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
@@ -20,12 +21,17 @@ const SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
 const QUICK: Duration = Duration::from_secs(10);
 /// Making, starting and removing a container under load.
 const SLOW: Duration = Duration::from_secs(60);
+/// A kill that takes longer is left to the removal, which kills as well.
+const KILL: Duration = Duration::from_secs(2);
+/// A call that takes longer makes us doubt that the Engine is there; it is asked, and again after each such time.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection to the Engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Engine {
     pub(super) docker: Docker,
     pub(super) address: String,
+    pub(super) circuit: Circuit,
 }
 
 /// Why an operation failed, as far as we act on it.
@@ -34,6 +40,9 @@ pub(super) enum EngineError {
     /// The thing that was named is not there.
     #[error("{what}: not found ({message})")]
     NotFound { what: &'static str, message: String },
+    /// The Engine is away: it did not answer when it was asked after this went wrong.
+    #[error("{what}: the Engine is away ({message})")]
+    Away { what: &'static str, message: String },
     /// Anything else.
     #[error("{what}: {message}")]
     Failed { what: &'static str, message: String },
@@ -41,12 +50,15 @@ pub(super) enum EngineError {
 
 impl From<EngineError> for SandboxError {
     fn from(error: EngineError) -> Self {
-        Self::Engine(error.to_string())
+        match error {
+            EngineError::Away { .. } => Self::Away(error.to_string()),
+            EngineError::NotFound { .. } | EngineError::Failed { .. } => Self::Engine(error.to_string()),
+        }
     }
 }
 
 /// Waits for an operation of the Engine, at most this long.
-pub(super) async fn within<T>(
+async fn within<T>(
     what: &'static str,
     limit: Duration,
     operation: impl Future<Output = Result<T, Error>>,
@@ -88,22 +100,44 @@ impl Engine {
             |error: Error| EngineError::Failed { what: "connect", message: format!("{address}: {error}") };
         let docker = Docker::connect_with_host(&address).map_err(failed)?;
         let docker = within("version", QUICK, docker.negotiate_version()).await?;
-        Ok(Self { docker, address })
+        let circuit = Circuit::new(docker.clone());
+        Ok(Self { docker, address, circuit })
     }
 
-    pub(super) async fn ping(&self) -> Result<(), EngineError> {
-        within("ping", QUICK, self.docker.ping()).await.map(drop)
+    /// Runs one operation, at most this long. Not at all while the Engine is known to be away; and given up as soon as
+    /// that shows, instead of after its whole time.
+    pub(super) async fn call<T>(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        operation: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, EngineError> {
+        let away = |message: String| EngineError::Away { what, message };
+        if self.circuit.is_open() {
+            return Err(away("known already".into()));
+        }
+        let mut operation = std::pin::pin!(within(what, limit, operation));
+        loop {
+            match tokio::time::timeout(PATIENCE, &mut operation).await {
+                Ok(Err(EngineError::Failed { message, .. })) if !self.circuit.check().await => {
+                    return Err(away(message));
+                }
+                Ok(result) => return result,
+                Err(_) if !self.circuit.check().await => return Err(away("no answer".into())),
+                Err(_) => {}
+            }
+        }
     }
 
     pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, EngineError> {
         let options = CreateContainerOptionsBuilder::default().name(name).build();
-        let created = within("create", SLOW, self.docker.create_container(Some(options), body)).await?;
+        let created = self.call("create", SLOW, self.docker.create_container(Some(options), body)).await?;
         Ok(created.id)
     }
 
     /// The id of an image that is here.
     pub(super) async fn image_id(&self, name: &str) -> Result<String, EngineError> {
-        let image = within("inspect image", QUICK, self.docker.inspect_image(name)).await?;
+        let image = self.call("inspect image", QUICK, self.docker.inspect_image(name)).await?;
         image
             .id
             .ok_or_else(|| EngineError::Failed { what: "inspect image", message: "it has no id".to_owned() })
@@ -113,29 +147,29 @@ impl Engine {
     pub(super) async fn attach(&self, id: &str) -> Result<AttachContainerResults, EngineError> {
         let options =
             AttachContainerOptionsBuilder::default().stdin(true).stdout(true).stderr(true).stream(true);
-        within("attach", QUICK, self.docker.attach_container(id, Some(options.build()))).await
+        self.call("attach", QUICK, self.docker.attach_container(id, Some(options.build()))).await
     }
 
     pub(super) async fn start(&self, id: &str) -> Result<(), EngineError> {
-        within("start", SLOW, self.docker.start_container(id, None::<StartContainerOptions>)).await
+        self.call("start", SLOW, self.docker.start_container(id, None::<StartContainerOptions>)).await
     }
 
     pub(super) async fn kill(&self, id: &str) -> Result<(), EngineError> {
         let options = KillContainerOptionsBuilder::default().signal("KILL").build();
-        within("kill", QUICK, self.docker.kill_container(id, Some(options))).await
+        self.call("kill", KILL, self.docker.kill_container(id, Some(options))).await
     }
 
     pub(super) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {
         let options = None::<bollard::query_parameters::InspectContainerOptions>;
-        within("inspect", QUICK, self.docker.inspect_container(id, options)).await
+        self.call("inspect", QUICK, self.docker.inspect_container(id, options)).await
     }
 
-    /// Whether it runs or not, with its anonymous volumes. One that is gone already is fine.
-    pub(super) async fn remove(&self, id: &str) -> Result<(), EngineError> {
+    /// Whether it runs or not, with its anonymous volumes. One that is gone already is fine: then the answer is false.
+    pub(super) async fn remove(&self, id: &str) -> Result<bool, EngineError> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        match within("remove", SLOW, self.docker.remove_container(id, Some(options))).await {
-            Err(EngineError::NotFound { .. }) => Ok(()),
-            other => other,
+        match self.call("remove", SLOW, self.docker.remove_container(id, Some(options))).await {
+            Err(EngineError::NotFound { .. }) => Ok(false),
+            other => other.map(|()| true),
         }
     }
 
@@ -143,6 +177,6 @@ impl Engine {
     pub(super) async fn list(&self, label: &str) -> Result<Vec<ContainerSummary>, EngineError> {
         let filters = std::collections::HashMap::from([("label", vec![label])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        within("list", QUICK, self.docker.list_containers(Some(options))).await
+        self.call("list", QUICK, self.docker.list_containers(Some(options))).await
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum};
 
 use crate::sandbox::SandboxError;
-use crate::sandbox::docker::engine::{Engine, within};
+use crate::sandbox::docker::engine::Engine;
 
 const QUICK: Duration = Duration::from_secs(10);
 
@@ -37,8 +37,8 @@ pub struct EngineFacts {
 }
 
 pub(super) async fn read(engine: &Engine) -> Result<EngineFacts, SandboxError> {
-    let info = within("info", QUICK, engine.docker.info()).await?;
-    let version = within("version", QUICK, engine.docker.version()).await?;
+    let info = engine.call("info", QUICK, engine.docker.info()).await?;
+    let version = engine.call("version", QUICK, engine.docker.version()).await?;
     let components = version.components.unwrap_or_default();
     let runc = components.into_iter().find(|component| component.name == "runc");
     Ok(EngineFacts {

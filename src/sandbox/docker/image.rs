@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::runtime::Runtime;
 use crate::sandbox::SandboxError;
 use crate::sandbox::docker::base;
-use crate::sandbox::docker::engine::{Engine, EngineError, within};
+use crate::sandbox::docker::engine::{Engine, EngineError};
 use crate::sandbox::docker::ownership::APP;
 
 /// File of the build context that holds the certificates to trust; empty when there are none.
@@ -102,8 +102,18 @@ impl Images {
             tokio::select! {
                 biased;
                 Ok(line) = lines.recv() => progress(&line),
-                image = &mut image => return image,
+                image = &mut image => return self.unless_away(image).await,
             }
+        }
+    }
+
+    /// A build that failed because the Engine went away says nothing about the image.
+    async fn unless_away(&self, built: Result<Image, SandboxError>) -> Result<Image, SandboxError> {
+        match built {
+            Err(SandboxError::Image(why)) if !self.0.engine.circuit.check().await => {
+                Err(SandboxError::Away(why))
+            }
+            other => other,
         }
     }
 
@@ -226,7 +236,7 @@ async fn outcome(done: &mut watch::Receiver<Option<Result<Image, String>>>) -> R
 }
 
 async fn inspect(engine: &Engine, tag: &str) -> Result<Option<ImageInspect>, SandboxError> {
-    match within("inspect image", INSPECT, engine.docker.inspect_image(tag)).await {
+    match engine.call("inspect image", INSPECT, engine.docker.inspect_image(tag)).await {
         Ok(inspected) => Ok(Some(inspected)),
         Err(EngineError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),

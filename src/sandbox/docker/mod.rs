@@ -1,6 +1,7 @@
 //! Docker behind the sandbox trait. The only place that knows the Engine's client library.
 
 mod base;
+mod circuit;
 mod container;
 mod engine;
 mod facts;
@@ -23,6 +24,7 @@ use bollard::models::ContainerCreateBody;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 pub use facts::EngineFacts;
 pub use probe::ProbeReport;
@@ -90,6 +92,11 @@ pub struct ImageState {
     /// Its size in bytes, when it is built.
     pub size: Option<u64>,
 }
+
+/// What removals get at the end of a drain.
+const CLOSE: Duration = Duration::from_secs(20);
+/// The same with an Engine that is away: it may just be coming back.
+const CLOSE_WHILE_AWAY: Duration = Duration::from_secs(1);
 
 /// The running binary, even when another one has been installed over it since.
 const THIS_BINARY: &str = "/proc/self/exe";
@@ -195,17 +202,19 @@ impl Inner {
         cancel: &CancellationToken,
     ) -> Result<Report, SandboxError> {
         let began = Instant::now();
-        let prepared = async {
+        let started = async {
             let image = self.images.ensure(&job.spec.runtime, &|line| events.progress(line)).await?;
             self.ensure_runner().await?;
-            self.create(job, image).await
+            let container = self.create(job, image).await?;
+            let streams = self.start(&container).await?;
+            Ok::<_, SandboxError>((container, streams))
         };
-        let container = tokio::select! {
-            prepared = prepared => prepared?,
+        let (container, streams) = tokio::select! {
+            biased;
             () = cancel.cancelled() => return Ok(report::killed_before_start()),
+            started = started => started?,
         };
         let start = start_message(job);
-        let streams = self.start(&container).await?;
         let conversation = session::converse(streams, &start, job, events, cancel).await?;
         self.report(&container, job, began, conversation).await
     }
@@ -237,7 +246,9 @@ impl Inner {
             writable: &job.spec.runtime.writable,
             labels: self.ownership.labels(Some((job.id, job.attempt))),
         };
-        let name = format!("execbox-{}-{}", job.id, job.attempt);
+        // An attempt that found the Engine away is made again under its own number: the name must be another.
+        let fresh = uuid::Uuid::new_v4().simple();
+        let name = format!("execbox-{}-{}-{fresh}", job.id, job.attempt);
         (name, profile::container(identity, &job.spec.limits))
     }
 
@@ -259,7 +270,10 @@ impl Inner {
                 return Ok(report::of_end(end, verdict::of_report(end, limits), began, &conversation));
             }
             Ending::Cancelled => verdict::without_report(true, conversation.phase, limits),
-            Ending::TimedOut => verdict::without_report(false, conversation.phase, limits),
+            Ending::TimedOut => {
+                container.ran_freely().await?;
+                verdict::without_report(false, conversation.phase, limits)
+            }
             Ending::Lost(_) if container.oom_killed().await => verdict::out_of_memory(None, limits),
             Ending::Lost(why) => return Err(SandboxError::Lost(why.clone())),
         };
@@ -279,7 +293,16 @@ impl Sandbox for DockerSandbox {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), SandboxError>> {
-        Box::pin(async { Ok(self.0.engine.ping().await?) })
+        Box::pin(async {
+            if self.0.engine.circuit.check().await {
+                return Ok(());
+            }
+            Err(SandboxError::Away(format!("{} does not answer", self.0.engine.address)))
+        })
+    }
+
+    fn until_ready(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.engine.circuit.closed())
     }
 
     fn image_ready<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, bool> {
@@ -289,7 +312,10 @@ impl Sandbox for DockerSandbox {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             self.0.removals.close();
-            self.0.removals.wait().await;
+            let patience = if self.0.engine.circuit.is_open() { CLOSE_WHILE_AWAY } else { CLOSE };
+            if tokio::time::timeout(patience, self.0.removals.wait()).await.is_err() {
+                warn!(count = self.0.removals.len(), "containers are left; the next start removes them");
+            }
         })
     }
 }

@@ -20,7 +20,7 @@ use tracing::{debug, info};
 
 use crate::sandbox::SandboxError;
 use crate::sandbox::docker::container::Container;
-use crate::sandbox::docker::engine::{Engine, within};
+use crate::sandbox::docker::engine::Engine;
 use crate::sandbox::docker::image::archive;
 use crate::sandbox::docker::ownership::{APP, Ownership};
 
@@ -66,7 +66,7 @@ impl Runner {
             labels: Some(labels),
             ..Default::default()
         };
-        within("create volume", QUICK, engine.docker.create_volume(request)).await?;
+        engine.call("create volume", QUICK, engine.docker.create_volume(request)).await?;
         import_empty_image(engine).await?;
         let name = format!("execbox-fill-{}", uuid::Uuid::new_v4());
         let container = Container::create(engine, removals, &name, self.filler(ownership)).await?;
@@ -78,7 +78,12 @@ impl Runner {
         let tar = archive([(FILE, content.as_slice())].into_iter())?;
         drop(content);
         let options = UploadToContainerOptionsBuilder::default().path(MOUNT).build();
-        within("copy", COPY, engine.docker.upload_to_container(&container.id, Some(options), body_full(tar)))
+        engine
+            .call(
+                "copy",
+                COPY,
+                engine.docker.upload_to_container(&container.id, Some(options), body_full(tar)),
+            )
             .await?;
         Ok(())
     }
@@ -86,8 +91,9 @@ impl Runner {
     /// A copy that was cut short is shorter.
     async fn is_whole(&self, engine: &Engine, container: &str) -> bool {
         let options = ContainerArchiveInfoOptionsBuilder::default().path(&format!("{MOUNT}/{FILE}")).build();
-        let info =
-            within("stat", QUICK, engine.docker.get_container_archive_info(container, Some(options))).await;
+        let info = engine
+            .call("stat", QUICK, engine.docker.get_container_archive_info(container, Some(options)))
+            .await;
         info.is_ok_and(|info| u64::try_from(info.size) == Ok(self.bytes))
     }
 
@@ -112,13 +118,13 @@ impl Runner {
     pub(super) async fn remove_others(&self, engine: &Engine) -> Result<(), SandboxError> {
         let filters = HashMap::from([("label", vec![APP])]);
         let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
-        let listed = within("list volumes", QUICK, engine.docker.list_volumes(Some(options))).await?;
+        let listed = engine.call("list volumes", QUICK, engine.docker.list_volumes(Some(options))).await?;
         let names = listed.volumes.unwrap_or_default().into_iter().map(|volume| volume.name);
         for name in names.filter(|name| name.starts_with(PREFIX) && *name != self.volume) {
             let options = RemoveVolumeOptionsBuilder::default().build();
             // The Engine refuses while a container uses it, which is what we want.
             if let Err(error) =
-                within("remove volume", QUICK, engine.docker.remove_volume(&name, Some(options))).await
+                engine.call("remove volume", QUICK, engine.docker.remove_volume(&name, Some(options))).await
             {
                 debug!(%name, %error, "kept");
             }
