@@ -1,5 +1,6 @@
 //! The probe of the container profile, and what it says of profiles that are loosened.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerCreateBody, HostConfigCgroupnsModeEnum};
@@ -67,6 +68,19 @@ async fn small_limits_leave_room_for_the_probe() {
     let report = sandbox.probe(&small).await.unwrap();
     sandbox.close().await;
     assert_eq!(report.require(), Ok(()));
+}
+
+/// A user id of 0 is the one setting of ours that loosens a container.
+#[test]
+fn a_server_whose_containers_are_loose_does_not_serve() {
+    let data = tempfile::tempdir().unwrap();
+    let mut serve = Command::new(EXECBOX);
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--uid-base", "0", "--data-dir"]).arg(data.path());
+    let output = serve.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("setuid(0) (no error)") && said.contains("--uid-base"), "{said}");
+    assert!(!said.contains("/api/v1/exec/sync"), "it announced itself: {said}");
 }
 
 /// `make mutants-profile` does this for every field; here are the worst.

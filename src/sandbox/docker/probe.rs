@@ -55,8 +55,8 @@ impl ProbeReport {
         }
         Err(format!(
             "containers of this Engine do not hold what execbox promises: a probe in one could do what must be \
-             refused: {}. Update the Engine, its OCI runtime and the kernel, look for settings of the Engine that \
-             loosen its containers (`docker info`), and see `execbox doctor` and SECURITY.md",
+             refused: {}. Update the Engine, its OCI runtime and the kernel, look for settings of the Engine (`docker info`) \
+             or of execbox (--uid-base, --oci-runtime) that loosen containers, and see SECURITY.md",
             worked.join("; ")
         ))
     }
