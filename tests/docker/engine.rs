@@ -56,7 +56,7 @@ pub async fn assert_gone(label: &str) {
 }
 
 pub async fn remove_container(id: &str) {
-    let options = RemoveContainerOptionsBuilder::default().force(true).build();
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     engine().await.remove_container(id, Some(options)).await.unwrap();
 }
 

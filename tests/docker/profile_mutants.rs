@@ -257,7 +257,6 @@ fn cell(red: Option<&String>) -> String {
 }
 
 #[tokio::test]
-#[ignore = "takes minutes and writes docs/profile-mutants.md: make mutants-profile"]
 async fn every_field_of_the_profile_is_held_by_a_check() {
     let sandbox = sandbox(INSTANCE).await;
     let whole = profile().await;
@@ -300,6 +299,10 @@ async fn every_field_of_the_profile_is_held_by_a_check() {
         alive.len(),
         ENGINES_DEFAULTS.map(|field| format!("`{field}`")).join(" and "),
     );
-    std::fs::write(repository("docs/profile-mutants.md"), text).unwrap();
+    // Only `make mutants-profile` asks for the table: what the Engine says in it differs from one to the next.
+    #[allow(clippy::disallowed_methods, reason = "a test has no settings of its own")]
+    if std::env::var_os("WRITE_PROFILE_MUTANTS").is_some() {
+        std::fs::write(repository("docs/profile-mutants.md"), text).unwrap();
+    }
     assert!(alive.is_empty(), "nothing holds {alive:#?}");
 }

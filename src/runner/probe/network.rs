@@ -29,12 +29,20 @@ const ADDRESSES: [&str; 11] = [
     "[fd12:3456::1]:80",
 ];
 
+/// Kernel protocols behind an allowed family: their numbers are past those that fit an IP header.
+const PROTOCOLS: [(&str, i32); 2] = [("IPPROTO_SMC", 256), ("IPPROTO_MPTCP", libc::IPPROTO_MPTCP)];
+
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = families();
     for (name, family) in [("AF_INET", libc::AF_INET), ("AF_INET6", libc::AF_INET6)] {
         let args = [family, libc::SOCK_RAW, libc::IPPROTO_ICMP].map(|it| Arg::Number(it.into()));
         let answer = sys::call(libc::SYS_socket, &args);
         rows.push(Row::refused("sockets", format!("socket({name}, SOCK_RAW)"), answer, &NO_FAMILY));
+        for (protocol, number) in PROTOCOLS {
+            let args = [family, libc::SOCK_STREAM, number].map(|it| Arg::Number(it.into()));
+            let answer = sys::call(libc::SYS_socket, &args);
+            rows.push(Row::refused("sockets", format!("socket({name}, {protocol})"), answer, &NO_FAMILY));
+        }
     }
     rows.extend(ADDRESSES.iter().map(|address| reach(address)));
     rows.push(interfaces());

@@ -17,7 +17,7 @@ pub(super) const RUNNER_MOUNT: &str = "/.execbox-runner";
 /// The runner in it.
 pub(super) const RUNNER: &str = "/.execbox-runner/execbox";
 /// Our system call filter: the Engine's default list without io_uring, ptrace, process_vm_*, pidfd_*, vmsplice,
-/// memfd_secret, kcmp, name_to_handle_at, clock and quota changes; sockets of UNIX, IPv4 and IPv6 only; no 32-bit calls.
+/// memfd_secret, kcmp, name_to_handle_at, clock and quota changes; sockets of UNIX, IPv4 and IPv6 only, without MPTCP and SMC; no 32-bit calls.
 const SECCOMP: &str = include_str!("seccomp.json");
 /// Size of /tmp, in bytes.
 pub(super) const TMP_BYTES: u64 = 16 * MIB;
