@@ -87,6 +87,25 @@ async fn whichever_call_fails_the_result_is_exact_and_nothing_is_left() {
     server.finish().await;
 }
 
+/// A server that writes the runner again, because the Engine did not tell whether it is there, takes it away from under
+/// all others that use it: their containers fail to start with "text file busy".
+#[tokio::test]
+async fn a_runner_that_is_there_is_never_written_again() {
+    let proxy = FaultProxy::start();
+    let server = server(&proxy, &[]).await;
+    run(&server, &program()).await;
+    for fault in [Fault::Refuse, Fault::Error, Fault::LoseAnswer] {
+        proxy.arm(Target::Kind("start"), Fault::Error);
+        proxy.arm(Target::Kind("stat"), fault);
+        let result = run(&server, &program()).await;
+        engine::assert_gone(&server.label()).await;
+        assert_eq!(proxy.disarm(), ["start", "stat"]);
+        assert_eq!((&result["stdout"], &result["attempt"]), (&json!("one\nthree\n"), &json!(3)), "{fault:?}");
+        assert!(!proxy.take_calls().contains(&"copy".to_owned()), "{fault:?}");
+    }
+    server.finish().await;
+}
+
 /// Each of the calls that are missing here was measured to lose output, to hang or to answer wrongly: `wait`, `logs`,
 /// `stats`, `archive` and `exec`; and attach comes before start.
 #[tokio::test]

@@ -135,6 +135,8 @@ fn kind(head: &str) -> String {
     match (method, parts.as_slice()) {
         ("DELETE", ["containers", _]) => "remove".to_owned(),
         (_, ["containers", _, "json"]) => "inspect".to_owned(),
+        ("HEAD", ["containers", _, "archive"]) => "stat".to_owned(),
+        ("PUT", ["containers", _, "archive"]) => "copy".to_owned(),
         (_, [.., last]) => (*last).to_owned(),
         (_, []) => String::new(),
     }

@@ -13,6 +13,7 @@ use bollard::query_parameters::{
     ContainerArchiveInfoOptionsBuilder, CreateImageOptionsBuilder, ListVolumesOptionsBuilder,
     RemoveVolumeOptionsBuilder, UploadToContainerOptionsBuilder,
 };
+use bytes::Bytes;
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio_util::task::TaskTracker;
@@ -20,7 +21,7 @@ use tracing::{debug, info};
 
 use crate::sandbox::SandboxError;
 use crate::sandbox::docker::container::Container;
-use crate::sandbox::docker::engine::Engine;
+use crate::sandbox::docker::engine::{Engine, EngineError};
 use crate::sandbox::docker::image::archive;
 use crate::sandbox::docker::ownership::{APP, Ownership};
 
@@ -70,12 +71,12 @@ impl Runner {
         import_empty_image(engine).await?;
         let name = format!("execbox-fill-{}", uuid::Uuid::new_v4());
         let container = Container::create(engine, removals, &name, self.filler(ownership)).await?;
-        if self.is_whole(engine, &container.id).await {
+        if self.is_whole(engine, &container.id).await? {
             return Ok(());
         }
         info!(volume = %self.volume, "putting the runner into its volume");
         let content = tokio::fs::read(&self.path).await?;
-        let tar = archive([(FILE, content.as_slice())].into_iter())?;
+        let tar = whole_or_not_there(&content)?;
         drop(content);
         let options = UploadToContainerOptionsBuilder::default().path(MOUNT).build();
         engine
@@ -88,13 +89,17 @@ impl Runner {
         Ok(())
     }
 
-    /// A copy that was cut short is shorter.
-    async fn is_whole(&self, engine: &Engine, container: &str) -> bool {
+    /// An Engine that does not say is no reason to write: other servers may be starting what is there.
+    async fn is_whole(&self, engine: &Engine, container: &str) -> Result<bool, EngineError> {
         let options = ContainerArchiveInfoOptionsBuilder::default().path(&format!("{MOUNT}/{FILE}")).build();
         let info = engine
             .call("stat", QUICK, engine.docker.get_container_archive_info(container, Some(options)))
             .await;
-        info.is_ok_and(|info| u64::try_from(info.size) == Ok(self.bytes))
+        match info {
+            Ok(info) => Ok(u64::try_from(info.size) == Ok(self.bytes)),
+            Err(EngineError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn filler(&self, ownership: &Ownership) -> ContainerCreateBody {
@@ -131,6 +136,22 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// The archive that the Engine unpacks into the volume: the binary under a name of its own first, then a hard link with
+/// the name that containers start. So that name is never a file that is cut short, nor one that is being written, which
+/// the kernel does not start (ETXTBSY), however many servers fill the volume at once.
+fn whole_or_not_there(content: &[u8]) -> io::Result<Bytes> {
+    let copy = format!("{FILE}-{}", uuid::Uuid::new_v4());
+    let mut builder = tar::Builder::new(Vec::with_capacity(content.len() + 4096));
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(content.len() as u64);
+    builder.append_data(&mut header, &copy, content)?;
+    header.set_entry_type(tar::EntryType::Link);
+    header.set_size(0);
+    builder.append_link(&mut header, FILE, &copy)?;
+    Ok(builder.into_inner()?.into())
 }
 
 /// The start of the SHA-256 in hexadecimal, and the length.
