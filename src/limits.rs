@@ -1,6 +1,6 @@
 //! What one execution may use, and the check of what a caller asks for against the server's ceilings.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes in a mebibyte, the unit of the `*_mb` request fields.
 pub const MIB: u64 = 1 << 20;
@@ -8,7 +8,7 @@ pub const MIB: u64 = 1 << 20;
 pub const KIB: u64 = 1 << 10;
 
 /// The limits of one execution. If it exists, it is within the server's ceilings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Wall time of the run phase, in milliseconds.
     pub timeout_ms: u64,

@@ -14,8 +14,8 @@ mod tests;
 mod tree;
 mod writer;
 
-use std::io;
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 pub use path::check_path;
 pub use reader::ArchiveReader;
@@ -55,12 +55,21 @@ pub enum EntryKind {
     },
 }
 
-/// A project that was accepted: its entries, and its frames in a spool file that goes when this is dropped.
+/// A project that was accepted: its entries, and its frames in a spool file.
 #[derive(Debug)]
 pub struct Project {
     entries: Vec<Entry>,
     bytes: u64,
-    spool: tempfile::TempPath,
+    spool: Spool,
+}
+
+/// Where a project's frames are.
+#[derive(Debug)]
+enum Spool {
+    /// In a file that goes when this is dropped.
+    Scratch(tempfile::TempPath),
+    /// In a file that somebody else keeps.
+    Kept(PathBuf),
 }
 
 impl Project {
@@ -80,7 +89,27 @@ impl Project {
     /// The spool file: `Dir`, `File` and `Data` frames, ready to be sent to a runner.
     #[must_use]
     pub fn spool(&self) -> &Path {
-        &self.spool
+        match &self.spool {
+            Spool::Scratch(path) => path,
+            Spool::Kept(path) => path,
+        }
+    }
+
+    /// A project that was accepted before, of `bytes` in all: its frames were kept. The entries are not; they were needed
+    /// to find how it starts.
+    #[must_use]
+    pub fn kept(frames: PathBuf, bytes: u64) -> Self {
+        Self { entries: Vec::new(), bytes, spool: Spool::Kept(frames) }
+    }
+
+    /// The same from frames that are at hand, which go to a new file in `spool`.
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub fn restored(frames: &[u8], bytes: u64, spool: &Path) -> io::Result<Self> {
+        let mut file = tempfile::NamedTempFile::new_in(spool)?;
+        file.write_all(frames)?;
+        Ok(Self { entries: Vec::new(), bytes, spool: Spool::Scratch(file.into_temp_path()) })
     }
 }
 

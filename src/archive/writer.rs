@@ -7,7 +7,7 @@ use tempfile::NamedTempFile;
 
 use super::path::{check_path, quoted};
 use super::tree::{Added, Conflict, Tree};
-use super::{ArchiveError, ArchiveLimits, Entry, EntryKind, Project, RefusalCode};
+use super::{ArchiveError, ArchiveLimits, Entry, EntryKind, Project, RefusalCode, Spool};
 use crate::runner::frame::{DATA_CHUNK, Kind, encode_message, header};
 use crate::runner::message::FileHead;
 
@@ -105,7 +105,7 @@ impl ProjectWriter {
     pub fn finish(self) -> Result<Project, ArchiveError> {
         self.check_whole()?;
         let file = self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        Ok(Project { entries: self.entries, bytes: self.bytes, spool: file.into_temp_path() })
+        Ok(Project { entries: self.entries, bytes: self.bytes, spool: Spool::Scratch(file.into_temp_path()) })
     }
 
     /// [`Self::dir`] for a name that need not be text.

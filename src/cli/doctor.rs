@@ -10,6 +10,7 @@ use crate::cli::{engine, output};
 use crate::config::Config;
 use crate::execution::id::Tenant;
 use crate::execution::intake::Submission;
+use crate::execution::service::Mode;
 use crate::execution::spec::Stdin;
 use crate::limits::RequestedLimits;
 use crate::runner::probe::Outcome;
@@ -151,9 +152,9 @@ async fn hello(config: Config, catalogue: Catalogue, sandbox: DockerSandbox) -> 
         labels: std::collections::BTreeMap::new(),
         notices: Vec::new(),
     })?;
-    let service = local.start(sandbox)?;
-    let id = service.submit(spec).map_err(Failure::ours)?;
-    let execution = service.wait(&Tenant::local(), id, None).await;
+    let service = local.start(sandbox).await?;
+    let id = service.submit(spec, Mode::Sync, None).await.map_err(Failure::ours)?.id;
+    let execution = service.wait(&Tenant::local(), id, None).await.map_err(Failure::ours)?;
     local::stop(&service).await;
     let Some((finished, stdout)) = execution.and_then(|it| Some((it.finished?, it.output.stdout))) else {
         return Err(Failure::ours("the execution was forgotten before it was read"));

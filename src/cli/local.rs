@@ -13,7 +13,7 @@ use crate::execution::service::{Service, ServiceConfig};
 use crate::execution::spec::ExecutionSpec;
 use crate::runtime::Catalogue;
 use crate::sandbox::docker::DockerSandbox;
-use crate::store::DataDir;
+use crate::store::Store;
 
 /// A place for one execution at a time.
 pub(super) struct Local {
@@ -50,15 +50,16 @@ impl Local {
     }
 
     /// Starts the service on the current tokio runtime.
-    pub(super) fn start(&self, sandbox: DockerSandbox) -> Result<Service, Failure> {
-        let data = DataDir::open(&self.scratch.path().join("data")).map_err(Failure::ours)?;
+    pub(super) async fn start(&self, sandbox: DockerSandbox) -> Result<Service, Failure> {
+        let store = Store::open(&self.scratch.path().join("data")).map_err(Failure::ours)?;
         let config = ServiceConfig {
             workers: 1,
             queue_length: 1,
             tenant_queue_length: 1,
             retention: self.config.retention_policy(),
         };
-        Ok(Service::start(config, Arc::new(sandbox), data, Box::new(|_| {})))
+        let service = Service::start(config, Arc::new(sandbox), store, &self.catalogue, Box::new(|_| {}));
+        service.await.map_err(Failure::ours)
     }
 }
 

@@ -13,10 +13,10 @@ use crate::cli::pack::{self, Packed};
 use crate::cli::signals::Signals;
 use crate::cli::{artifacts, engine, output};
 use crate::config::{Config, LimitConfig};
-use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::id::Tenant;
 use crate::execution::intake::Submission;
 use crate::execution::live::{Channel, Follower, LiveEvent};
-use crate::execution::service::Service;
+use crate::execution::service::{Mode, Service, Submitted};
 use crate::execution::spec::Stdin;
 use crate::execution::state::{Execution, Finished};
 use crate::limits::RequestedLimits;
@@ -116,9 +116,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
             // Nothing has been started yet.
             code = signals.next() => return Ok(code),
         };
-        let service = local.start(sandbox)?;
-        let id = service.submit(spec).map_err(Failure::ours)?;
-        let code = to_its_end(&service, id, signals, args.output.as_deref()).await;
+        let service = local.start(sandbox).await?;
+        let submitted = service.submit(spec, Mode::Sync, None).await.map_err(Failure::ours)?;
+        let code = to_its_end(&service, &submitted, signals, args.output.as_deref()).await;
         local::stop(&service).await;
         code
     });
@@ -211,13 +211,13 @@ fn live_stdin() -> Stdin {
 
 async fn to_its_end(
     service: &Service,
-    id: ExecutionId,
+    submitted: &Submitted,
     mut signals: Signals,
     folder: Option<&Path>,
 ) -> Result<u8, Failure> {
     let tenant = Tenant::local();
     let lost = || Failure::ours("the execution was forgotten before it was read");
-    let show = show(service.follow(&tenant, id).ok_or_else(lost)?);
+    let show = show(submitted.follow().ok_or_else(lost)?);
     tokio::pin!(show);
     let stopped = tokio::select! {
         shown = &mut show => shown.err().map(|error| if error.kind() == io::ErrorKind::BrokenPipe { 141 } else { OUR_FAILURE }),
@@ -226,10 +226,11 @@ async fn to_its_end(
     if let Some(code) = stopped {
         // Whoever is tired of waiting for the kill, too, may end us.
         signals.end_at_next();
-        service.cancel(&tenant, id).await;
+        service.cancel(&tenant, submitted.id).await.map_err(Failure::ours)?;
         return Ok(code);
     }
-    let execution = service.wait(&tenant, id, None).await.ok_or_else(lost)?;
+    let execution =
+        service.wait(&tenant, submitted.id, None).await.map_err(Failure::ours)?.ok_or_else(lost)?;
     conclude(&execution, folder)
 }
 

@@ -16,7 +16,7 @@ use crate::http;
 use crate::runner::probe::Outcome;
 use crate::sandbox::docker::DockerSandbox;
 use crate::server::{self, App};
-use crate::store::{DataDir, Keys};
+use crate::store::{Keys, Store};
 use crate::telemetry::{self, Metrics};
 
 /// Who ran, killed and read what is logged whatever else is not; `audit=off` in --log ends it.
@@ -75,20 +75,21 @@ fn check_exposure(config: &Config, has_keys: bool) -> Result<(), Failure> {
 async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::listen().map_err(Failure::ours)?;
     // First what fails at once when it is wrong; the Engine takes longer.
-    let data = DataDir::open(&config.data_dir).map_err(Failure::ours)?;
+    let store = Store::open(&config.data_dir).map_err(Failure::ours)?;
     let keys = Arc::new(Keys::open(&config.data_dir).map_err(Failure::ours)?);
     check_exposure(&config, keys.any().map_err(Failure::ours)?)?;
     let listener = bind(config.listen)?;
     let catalogue = Arc::new(engine::catalogue(&config)?);
     let sandbox = tokio::select! {
-        sandbox = probed_sandbox(&config, data.instance()) => sandbox?,
+        sandbox = probed_sandbox(&config, store.data().instance()) => sandbox?,
         // Nothing has been accepted yet.
         _ = signals.next() => return Ok(()),
     };
     let metrics = Arc::new(Metrics::default());
     let finished = Arc::clone(&metrics);
     let on_finish = Box::new(move |execution: &_| finished.on_finish(execution));
-    let service = Service::start(service_config(&config), Arc::new(sandbox), data, on_finish);
+    let service = Service::start(service_config(&config), Arc::new(sandbox), store, &catalogue, on_finish);
+    let service = service.await.map_err(Failure::ours)?;
     announce(listener.local_addr().unwrap_or(config.listen));
     let app = App { service, catalogue, config: Arc::new(config), keys, metrics };
     let shutdown = async move {

@@ -2,6 +2,7 @@
 //! terminal exactly once.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,18 +24,37 @@ pub(super) struct Entry {
     pub(super) cancel: CancellationToken,
     /// From the monotonic clock: the wall clock may jump.
     pub(super) accepted: Instant,
+    pub(super) created_at: Timestamp,
+    /// Its caller has the id and does not wait: it outlives the server.
+    pub(super) detached: bool,
+    /// Attempts that were begun, as the store has it.
+    begun: AtomicU32,
+    /// The next server has it.
+    left: AtomicBool,
     language: Arc<str>,
     version: Arc<str>,
     labels: Arc<BTreeMap<String, String>>,
-    created_at: Timestamp,
     /// Dropped at the end, and with it the uploaded project.
     spec: Mutex<Option<Arc<ExecutionSpec>>>,
     state: watch::Sender<State>,
 }
 
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// It is terminal, or the time is over.
+    Enough,
+    /// It ended, and that can't be recorded for now.
+    Unrecorded,
+}
+
 #[derive(Debug, Clone)]
 struct State {
     status: Status,
+    /// It ended, and the store does not take it.
+    unrecorded: bool,
+    /// No further change will come from this server.
+    left: bool,
     attempt: u32,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
@@ -42,9 +62,23 @@ struct State {
 }
 
 impl Entry {
-    pub(super) fn new(spec: ExecutionSpec) -> Self {
+    pub(super) fn new(spec: ExecutionSpec, detached: bool) -> Self {
+        Self::again(ExecutionId::random(), spec, detached, Timestamp::now(), 0)
+    }
+
+    /// One of which attempts were begun before.
+    pub(super) fn again(
+        id: ExecutionId,
+        spec: ExecutionSpec,
+        detached: bool,
+        created_at: Timestamp,
+        begun: u32,
+    ) -> Self {
         Self {
-            id: ExecutionId::random(),
+            id,
+            detached,
+            begun: AtomicU32::new(begun),
+            left: AtomicBool::new(false),
             tenant: spec.tenant.clone(),
             live: Arc::new(Live::new(spec.limits.output_bytes)),
             cancel: CancellationToken::new(),
@@ -52,11 +86,13 @@ impl Entry {
             language: Arc::from(spec.runtime.name.as_str()),
             version: Arc::from(spec.runtime.version.as_str()),
             labels: Arc::new(spec.labels.clone()),
-            created_at: Timestamp::now(),
+            created_at,
             spec: Mutex::new(Some(Arc::new(spec))),
             state: watch::Sender::new(State {
                 status: Status::Pending,
-                attempt: 1,
+                unrecorded: false,
+                left: false,
+                attempt: begun + 1,
                 started_at: None,
                 finished_at: None,
                 finished: None,
@@ -68,61 +104,90 @@ impl Entry {
         self.spec.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A worker has it. False when it is over already.
-    pub(super) fn start(&self) -> bool {
-        self.state.send_if_modified(|state| {
-            let pending = state.status == Status::Pending;
-            if pending {
-                state.status = Status::Running;
-                state.started_at = Some(Timestamp::now());
-            }
-            pending
-        })
+    /// A worker has it.
+    pub(super) fn start(&self) {
+        self.state.send_modify(|state| {
+            state.status = Status::Running;
+            state.started_at = Some(Timestamp::now());
+        });
     }
 
-    pub(super) fn set_attempt(&self, attempt: u32) {
-        self.state.send_modify(|state| state.attempt = attempt);
+    pub(super) fn begun(&self) -> u32 {
+        self.begun.load(Ordering::SeqCst)
     }
 
-    /// The one terminal change. False when it was terminal already; then nothing changes. `before_seen` runs when it
-    /// is certain and nobody has seen it yet.
-    pub(super) fn finish(&self, status: Status, finished: Finished, before_seen: impl FnOnce()) -> bool {
-        let output = self.live.seal();
-        // Before anybody can see the end: the uploaded project goes with it. A worker at work has its own hold on it.
+    /// The store has it that this attempt began.
+    pub(super) fn set_begun(&self, attempt: u32) {
+        self.begun.store(attempt, Ordering::SeqCst);
+        self.state.send_modify(|state| {
+            state.attempt = attempt;
+            state.unrecorded = false;
+        });
+    }
+
+    /// The uploaded project goes, before anybody can see the end. A worker at work has its own hold on it.
+    pub(super) fn drop_spec(&self) {
         self.spec.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let first = self.state.send_if_modified(|state| {
-            if state.status.is_terminal() {
-                return false;
-            }
+    }
+
+    /// The one terminal change, once it is recorded. `before_seen` runs when nobody has seen it yet.
+    pub(super) fn finish(
+        &self,
+        status: Status,
+        finished_at: Timestamp,
+        finished: Finished,
+        output: Output,
+        before_seen: impl FnOnce(),
+    ) {
+        self.state.send_modify(|state| {
             state.status = status;
-            state.finished_at = Some(Timestamp::now());
+            state.unrecorded = false;
+            state.finished_at = Some(finished_at);
             state.finished = Some((Arc::new(finished), output));
             before_seen();
-            true
         });
-        if first {
-            self.live.close();
-        }
-        first
+        self.live.close();
     }
 
-    pub(super) fn status(&self) -> Status {
-        self.state.borrow().status
+    /// Whoever waits for the result need not wait for the store, too.
+    pub(super) fn set_unrecorded(&self) {
+        self.state.send_modify(|state| state.unrecorded = true);
     }
 
-    /// Waits for the terminal state, at most this long.
-    pub(super) async fn wait(&self, at_most: Option<Duration>) {
+    /// It is for the next server to finish.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_left(&self) -> bool {
+        self.left.load(Ordering::SeqCst)
+    }
+
+    /// Nobody here works on it any more.
+    pub(super) fn let_go(&self) {
+        self.drop_spec();
+        self.state.send_modify(|state| state.left = true);
+        self.live.close();
+    }
+
+    pub(super) fn started_at(&self) -> Option<Timestamp> {
+        self.state.borrow().started_at
+    }
+
+    /// Waits for the terminal state, at most this long; not for what only the next server will bring.
+    pub(super) async fn wait(&self, at_most: Option<Duration>) -> Waited {
         let mut changes = self.state.subscribe();
-        let terminal = changes.wait_for(|state| state.status.is_terminal());
+        let over = changes.wait_for(|state| state.status.is_terminal() || state.unrecorded || state.left);
         // Either way the caller looks at the state next; a time-out is no error.
         match at_most {
-            Some(limit) => drop(tokio::time::timeout(limit, terminal).await),
-            None => drop(terminal.await),
+            Some(limit) => drop(tokio::time::timeout(limit, over).await),
+            None => drop(over.await),
         }
+        if self.state.borrow().unrecorded { Waited::Unrecorded } else { Waited::Enough }
     }
 
     pub(super) fn snapshot(&self) -> Execution {
-        let State { status, attempt, started_at, finished_at, finished } = self.state.borrow().clone();
+        let State { status, attempt, started_at, finished_at, finished, .. } = self.state.borrow().clone();
         let (finished, output) = match finished {
             Some((finished, output)) => (Some(finished), output),
             None => (None, self.live.snapshot()),
@@ -141,14 +206,5 @@ impl Entry {
             output,
             finished,
         }
-    }
-
-    /// What keeping it costs: output and artifacts, in bytes.
-    pub(super) fn weight(&self) -> u64 {
-        let state = self.state.borrow();
-        state.finished.as_ref().map_or(0, |(finished, output)| {
-            let artifacts: u64 = finished.artifacts.iter().map(|artifact| artifact.size).sum();
-            artifacts + output.len() as u64
-        })
     }
 }

@@ -86,7 +86,13 @@ pub(super) fn never_ran(entry: &Entry, reason: Reason, why: &str) -> Finished {
 }
 
 /// A result in which nothing ran.
-fn no_run(reason: Reason, error: String, queue_us: u64, duration_us: u64, notices: Vec<String>) -> Finished {
+pub(super) fn no_run(
+    reason: Reason,
+    error: String,
+    queue_us: u64,
+    duration_us: u64,
+    notices: Vec<String>,
+) -> Finished {
     Finished {
         outcome: Outcome { reason, exit_code: None, error: Some(error) },
         compile: None,

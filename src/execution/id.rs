@@ -20,6 +20,18 @@ impl ExecutionId {
     }
 }
 
+impl From<Uuid> for ExecutionId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
+impl From<ExecutionId> for Uuid {
+    fn from(id: ExecutionId) -> Self {
+        id.0
+    }
+}
+
 impl fmt::Display for ExecutionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PREFIX}{}", self.0.as_hyphenated())

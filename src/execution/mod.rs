@@ -3,6 +3,7 @@
 //! No web framework and no container library here: requests come in as [`spec::ExecutionSpec`], programs run behind
 //! [`crate::sandbox::Sandbox`].
 
+mod accepting;
 mod entry;
 mod finishing;
 pub mod id;
@@ -10,6 +11,9 @@ pub mod idempotency;
 pub mod intake;
 pub mod live;
 mod queue;
+mod record;
+mod recording;
+mod recovery;
 pub mod service;
 pub mod spec;
 pub mod state;

@@ -34,9 +34,29 @@ struct Lanes<T> {
     /// Tenants with something waiting, each once, the one whose turn is next first.
     turns: VecDeque<Tenant>,
     length: usize,
+    /// Places that are taken by items on their way, by tenant.
+    reserved: HashMap<Tenant, usize>,
 }
 
 impl<T> Lanes<T> {
+    fn add(&mut self, tenant: &Tenant, item: T) {
+        let lane = self.waiting.entry(tenant.clone()).or_default();
+        if lane.is_empty() {
+            self.turns.push_back(tenant.clone());
+        }
+        lane.push_back(item);
+        self.length += 1;
+    }
+
+    fn release(&mut self, tenant: &Tenant) {
+        if let Some(count) = self.reserved.get_mut(tenant) {
+            *count -= 1;
+            if *count == 0 {
+                self.reserved.remove(tenant);
+            }
+        }
+    }
+
     fn take_next(&mut self) -> Option<T> {
         let tenant = self.turns.pop_front()?;
         let lane = self.waiting.get_mut(&tenant)?;
@@ -53,7 +73,8 @@ impl<T> Lanes<T> {
 
 impl<T> Queue<T> {
     pub(super) fn new(capacity: usize, share: usize) -> Self {
-        let lanes = Lanes { waiting: HashMap::new(), turns: VecDeque::new(), length: 0 };
+        let lanes =
+            Lanes { waiting: HashMap::new(), turns: VecDeque::new(), length: 0, reserved: HashMap::new() };
         Self { capacity, share, lanes: Mutex::new(lanes), pushed: Semaphore::new(0) }
     }
 
@@ -61,23 +82,43 @@ impl<T> Queue<T> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds at the end of the tenant's lane, or refuses at once.
-    pub(super) fn push(&self, tenant: &Tenant, item: T) -> Result<(), Full> {
+    /// Takes a place for an item that is on its way, or refuses at once. [`Self::push`] or [`Self::release`] must follow.
+    pub(super) fn reserve(&self, tenant: &Tenant) -> Result<(), Full> {
         let lanes = &mut *self.lanes();
-        if lanes.length >= self.capacity || self.pushed.is_closed() {
+        let on_their_way: usize = lanes.reserved.values().sum();
+        if lanes.length + on_their_way >= self.capacity || self.pushed.is_closed() {
             return Err(Full::Queue);
         }
-        if lanes.waiting.get(tenant).is_some_and(|lane| lane.len() >= self.share) {
+        let waiting = lanes.waiting.get(tenant).map_or(0, VecDeque::len);
+        let on_its_way = lanes.reserved.get(tenant).copied().unwrap_or(0);
+        if waiting + on_its_way >= self.share {
             return Err(Full::Share);
         }
-        let lane = lanes.waiting.entry(tenant.clone()).or_default();
-        if lane.is_empty() {
-            lanes.turns.push_back(tenant.clone());
+        *lanes.reserved.entry(tenant.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    /// The place that was reserved is not needed.
+    pub(super) fn release(&self, tenant: &Tenant) {
+        self.lanes().release(tenant);
+    }
+
+    /// Adds at the end of the tenant's lane, in the place that was reserved. Gives it back when the queue was closed.
+    pub(super) fn push(&self, tenant: &Tenant, item: T) -> Result<(), T> {
+        let lanes = &mut *self.lanes();
+        lanes.release(tenant);
+        if self.pushed.is_closed() {
+            return Err(item);
         }
-        lane.push_back(item);
-        lanes.length += 1;
+        lanes.add(tenant, item);
         self.pushed.add_permits(1);
         Ok(())
+    }
+
+    /// Adds an item that was accepted before, whatever room there is.
+    pub(super) fn restore(&self, tenant: &Tenant, item: T) {
+        self.lanes().add(tenant, item);
+        self.pushed.add_permits(1);
     }
 
     /// Takes the first of the tenant whose turn it is, waiting for one; `None` once closed.
@@ -90,17 +131,17 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes out what matches of this tenant's.
-    pub(super) fn remove(&self, tenant: &Tenant, matches: impl Fn(&T) -> bool) {
+    /// Takes out the one that matches of this tenant's, where it waits.
+    pub(super) fn remove(&self, tenant: &Tenant, matches: impl Fn(&T) -> bool) -> Option<T> {
         let lanes = &mut *self.lanes();
-        let Some(lane) = lanes.waiting.get_mut(tenant) else { return };
-        let before = lane.len();
-        lane.retain(|item| !matches(item));
-        lanes.length -= before - lane.len();
+        let lane = lanes.waiting.get_mut(tenant)?;
+        let item = lane.iter().position(matches).and_then(|at| lane.remove(at));
         if lane.is_empty() {
             lanes.waiting.remove(tenant);
             lanes.turns.retain(|other| other != tenant);
         }
+        lanes.length -= usize::from(item.is_some());
+        item
     }
 
     /// Nothing goes in or out any more.
@@ -121,11 +162,17 @@ mod tests {
         Tenant::named(name)
     }
 
+    fn push<T: std::fmt::Debug>(queue: &Queue<T>, tenant: &Tenant, item: T) -> Result<(), Full> {
+        queue.reserve(tenant)?;
+        queue.push(tenant, item).unwrap();
+        Ok(())
+    }
+
     #[tokio::test]
     async fn first_in_first_out_and_full_is_refused() {
         let (queue, a) = (Queue::new(2, 2), tenant("a"));
         assert_eq!(
-            (queue.push(&a, 1), queue.push(&a, 2), queue.push(&a, 3)),
+            (push(&queue, &a, 1), push(&queue, &a, 2), push(&queue, &a, 3)),
             (Ok(()), Ok(()), Err(Full::Queue))
         );
         assert_eq!((queue.pop().await, queue.pop().await, queue.len()), (Some(1), Some(2), 0));
@@ -135,12 +182,12 @@ mod tests {
     async fn tenants_take_turns_whoever_came_first() {
         let (queue, a, b, c) = (Queue::new(100, 100), tenant("a"), tenant("b"), tenant("c"));
         for number in 0..4 {
-            queue.push(&a, ("a", number)).unwrap();
+            push(&queue, &a, ("a", number)).unwrap();
         }
-        queue.push(&b, ("b", 0)).unwrap();
-        queue.push(&b, ("b", 1)).unwrap();
+        push(&queue, &b, ("b", 0)).unwrap();
+        push(&queue, &b, ("b", 1)).unwrap();
         let mut seen = vec![queue.pop().await.unwrap()];
-        queue.push(&c, ("c", 0)).unwrap();
+        push(&queue, &c, ("c", 0)).unwrap();
         for _ in 0..6 {
             seen.push(queue.pop().await.unwrap());
         }
@@ -150,21 +197,38 @@ mod tests {
     #[test]
     fn one_tenant_can_not_take_the_whole_queue() {
         let (queue, a, b) = (Queue::new(10, 6), tenant("a"), tenant("b"));
-        let taken = (0..10).filter(|item| queue.push(&a, *item).is_ok()).count();
-        assert_eq!((taken, queue.push(&a, 0)), (6, Err(Full::Share)));
-        let taken = (0..10).filter(|item| queue.push(&b, *item).is_ok()).count();
-        assert_eq!((taken, queue.push(&b, 0)), (4, Err(Full::Queue)));
+        let taken = (0..10).filter(|item| push(&queue, &a, *item).is_ok()).count();
+        assert_eq!((taken, push(&queue, &a, 0)), (6, Err(Full::Share)));
+        let taken = (0..10).filter(|item| push(&queue, &b, *item).is_ok()).count();
+        assert_eq!((taken, push(&queue, &b, 0)), (4, Err(Full::Queue)));
+    }
+
+    #[test]
+    fn a_place_is_taken_from_its_reservation_on() {
+        let (queue, a, b) = (Queue::<u8>::new(2, 2), tenant("a"), tenant("b"));
+        assert_eq!(
+            (queue.reserve(&a), queue.reserve(&b), queue.reserve(&b)),
+            (Ok(()), Ok(()), Err(Full::Queue))
+        );
+        queue.release(&b);
+        assert_eq!((queue.reserve(&a), queue.push(&a, 1), queue.push(&a, 2)), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(queue.reserve(&a), Err(Full::Queue));
+        queue.restore(&a, 3);
+        assert_eq!(queue.len(), 3);
+        queue.close();
+        assert_eq!((queue.reserve(&b), queue.push(&b, 4)), (Err(Full::Queue), Err(4)));
     }
 
     #[tokio::test]
     async fn a_removed_item_is_never_popped_and_frees_its_place() {
         let (queue, a, b) = (Queue::new(2, 2), tenant("a"), tenant("b"));
-        queue.push(&a, 1).unwrap();
-        queue.push(&b, 2).unwrap();
-        queue.remove(&a, |item| *item == 1);
-        queue.push(&a, 3).unwrap();
+        push(&queue, &a, 1).unwrap();
+        push(&queue, &b, 2).unwrap();
+        assert_eq!(queue.remove(&a, |item| *item == 1), Some(1));
+        assert_eq!(queue.remove(&a, |item| *item == 1), None);
+        push(&queue, &a, 3).unwrap();
         assert_eq!((queue.pop().await, queue.pop().await), (Some(2), Some(3)));
         queue.close();
-        assert_eq!((queue.pop().await, queue.push(&a, 5)), (None, Err(Full::Queue)));
+        assert_eq!((queue.pop().await, push(&queue, &a, 5)), (None, Err(Full::Queue)));
     }
 }

@@ -1,23 +1,28 @@
-//! The service that owns executions: submit, get, wait, cancel, purge, drain. Sync and async callers use the same
-//! path; an execution belongs to a worker here, never to a request.
+//! The service that owns executions: submit, get, wait, cancel, purge. Sync and async callers use the same path; an
+//! execution belongs to a worker here, never to a request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use jiff::Timestamp;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::execution::entry::Entry;
+use crate::execution::entry::{Entry, Waited};
 use crate::execution::id::{ExecutionId, Tenant};
-use crate::execution::idempotency::{IdempotencyKey, Keys, Known};
-use crate::execution::live::Follower;
+use crate::execution::idempotency::IdempotencyKey;
+use crate::execution::live::{Follower, Live};
 use crate::execution::queue::{Full, Queue};
 use crate::execution::spec::ExecutionSpec;
-use crate::execution::state::{Execution, Finished, Status};
-use crate::execution::{finishing, worker};
+use crate::execution::state::{Execution, Status};
+use crate::execution::{accepting, finishing, record, recovery, worker};
+use crate::runtime::Catalogue;
 use crate::sandbox::{Reason, Sandbox};
-use crate::store::{DataDir, Retention, RetentionPolicy};
+use crate::store::{Accepted, RetentionPolicy, Store, StoreError};
 
 /// Sizes of the service.
 #[derive(Debug, Clone, Copy)]
@@ -28,12 +33,12 @@ pub struct ServiceConfig {
     pub queue_length: usize,
     /// How many of them may be one tenant's.
     pub tenant_queue_length: usize,
-    /// How long finished ones are kept.
+    /// How long finished ones are kept, and how many.
     pub retention: RetentionPolicy,
 }
 
 /// Why a spec was not accepted. Nothing of it is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum SubmitError {
     /// The queue is full; try again after this long.
     #[error("the queue of {length} executions is full")]
@@ -57,6 +62,29 @@ pub enum SubmitError {
     /// The server is shutting down.
     #[error("the server is shutting down and takes no new executions")]
     Draining,
+    /// It could not be kept, so it was not accepted.
+    #[error("the execution could not be stored: {0}")]
+    Storage(#[from] StoreError),
+}
+
+/// Why a result can't be given.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// Its record can't be read.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
+    /// It ran, and the store does not take the result for now. It can be read later.
+    #[error("the execution ended, and its result could not be stored yet")]
+    Unrecorded,
+}
+
+/// Whether the caller waits for the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It does: when the server dies, the execution is nobody's any more.
+    Sync,
+    /// It gets an id at once: the execution outlives the server.
+    Async,
 }
 
 /// How many executions are where.
@@ -76,143 +104,148 @@ pub struct Service(Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) sandbox: Arc<dyn Sandbox>,
-    pub(super) data: DataDir,
+    pub(super) store: Store,
     pub(super) queue: Queue<Arc<Entry>>,
     config: ServiceConfig,
-    index: Mutex<Index>,
-    keys: Mutex<Keys>,
+    /// What has not finished. The rest is in the store.
+    entries: Mutex<HashMap<ExecutionId, Arc<Entry>>>,
+    /// Whose executions finished since retention was last looked after.
+    pub(super) finishers: Mutex<HashSet<Tenant>>,
     /// Accepted and not yet terminal; the drain waits for zero.
-    unfinished: watch::Sender<usize>,
-    draining: std::sync::atomic::AtomicBool,
-    on_finish: FinishHook,
+    pub(super) unfinished: watch::Sender<usize>,
+    draining: AtomicBool,
+    /// The time of the drain is over.
+    pub(super) closing: CancellationToken,
+    pub(super) on_finish: FinishHook,
+    /// Executions outlive the requests that bring them, and the threads that serve those.
+    runtime: Handle,
 }
 
 /// Told of each execution that finished, for metrics.
 pub type FinishHook = Box<dyn Fn(&Execution) + Send + Sync>;
 
-struct Index {
-    entries: HashMap<ExecutionId, Arc<Entry>>,
-    retention: Retention<ExecutionId>,
-}
-
-/// How often executions that are too old are looked for.
+/// How often executions that are too old or too many are looked for.
 const SWEEP: Duration = Duration::from_secs(2);
 /// What is guessed for one execution in the queue when a caller is told when to come again.
 const GUESS_PER_EXECUTION: Duration = Duration::from_millis(250);
 
-impl Service {
-    /// Starts the workers on the current tokio runtime.
+/// What was accepted.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// Its name.
+    pub id: ExecutionId,
+    live: Option<Arc<Live>>,
+}
+
+impl Submitted {
+    /// Its output as it comes, from the beginning; `None` when it was accepted before, under the same key.
     #[must_use]
-    pub fn start(
+    pub fn follow(&self) -> Option<Follower> {
+        self.live.as_ref().map(|live| live.follow())
+    }
+}
+
+impl Service {
+    /// Takes up what an earlier server left, and starts the workers on the current tokio runtime.
+    ///
+    /// # Errors
+    /// The store can't be used, or holds a record that is damaged.
+    pub async fn start(
         config: ServiceConfig,
         sandbox: Arc<dyn Sandbox>,
-        data: DataDir,
+        store: Store,
+        catalogue: &Catalogue,
         on_finish: FinishHook,
-    ) -> Self {
-        let index = Index { entries: HashMap::new(), retention: Retention::new(config.retention) };
+    ) -> Result<Self, StoreError> {
         let inner = Arc::new(Inner {
             sandbox,
-            data,
+            store,
             queue: Queue::new(config.queue_length, config.tenant_queue_length),
             config,
-            index: Mutex::new(index),
-            keys: Mutex::default(),
+            entries: Mutex::default(),
+            finishers: Mutex::default(),
             unfinished: watch::Sender::new(0),
-            draining: false.into(),
+            draining: AtomicBool::new(false),
+            closing: CancellationToken::new(),
             on_finish,
+            runtime: Handle::current(),
         });
+        recovery::take_up(&inner, catalogue).await?;
         for slot in 0..config.workers {
             tokio::spawn(worker::work(Arc::clone(&inner), slot));
         }
         tokio::spawn(sweep(Arc::downgrade(&inner)));
-        Self(inner)
+        Ok(Self(inner))
     }
 
-    /// Accepts a spec, or refuses it at once.
+    /// Accepts a spec, or refuses it at once. An [`Mode::Async`] one is on the disk when this returns. Under an
+    /// idempotency key the same request gives the execution that it gave before; one that is forgotten is not run again.
     ///
     /// # Errors
-    /// The queue is full, or the server is draining.
-    pub fn submit(&self, spec: ExecutionSpec) -> Result<ExecutionId, SubmitError> {
-        let inner = &self.0;
-        if inner.draining.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(SubmitError::Draining);
-        }
-        let entry = Arc::new(Entry::new(spec));
-        let id = entry.id;
-        inner.index().entries.insert(id, Arc::clone(&entry));
-        inner.unfinished.send_modify(|count| *count += 1);
-        let tenant = entry.tenant.clone();
-        if let Err(full) = inner.queue.push(&tenant, entry) {
-            inner.index().entries.remove(&id);
-            inner.unfinished.send_modify(|count| *count -= 1);
-            return Err(inner.no_room(full));
-        }
-        info!(execution = %id, "accepted");
-        Ok(id)
-    }
-
-    /// Accepts a spec under an idempotency key: the same request gives the execution that it gave before, while that
-    /// is kept; one that is forgotten is not run again.
-    ///
-    /// # Errors
-    /// As [`Self::submit`], and when the key names another request.
-    pub fn submit_once(&self, spec: ExecutionSpec, key: IdempotencyKey) -> Result<ExecutionId, SubmitError> {
-        let tenant = spec.tenant.clone();
-        // Held until the key is remembered, so that of two at once only one is new.
-        let mut keys = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        match keys.look_up(&tenant, &key, Instant::now()) {
-            Known::Same(id) => Ok(id),
-            Known::Another => Err(SubmitError::KeyReused),
-            Known::No => {
-                let id = self.submit(spec)?;
-                keys.remember(&tenant, key, id, Instant::now());
-                Ok(id)
-            }
-        }
+    /// The queue is full, the server is draining, the key names another request, or the store fails. Nothing of it is
+    /// left then.
+    pub async fn submit(
+        &self,
+        spec: ExecutionSpec,
+        mode: Mode,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Submitted, SubmitError> {
+        let inner = Arc::clone(&self.0);
+        // Not in the request's own future, which ends when its caller hangs up: it is accepted wholly or not at all.
+        let accepting = self.0.runtime.spawn(async move { inner.submit(spec, mode, key).await });
+        accepting.await.map_err(|error| StoreError::from(std::io::Error::other(error)))?
     }
 
     /// What is known of an execution of this tenant; `None` for another's, as for one that never was.
-    #[must_use]
-    pub fn get(&self, tenant: &Tenant, id: ExecutionId) -> Option<Execution> {
-        self.0.find(tenant, id).map(|entry| entry.snapshot())
+    ///
+    /// # Errors
+    /// Its record can't be read.
+    pub async fn get(&self, tenant: &Tenant, id: ExecutionId) -> Result<Option<Execution>, StoreError> {
+        match self.0.find(tenant, id) {
+            Some(entry) => Ok(Some(entry.snapshot())),
+            None => self.0.recorded(tenant, id).await,
+        }
     }
 
     /// Waits until it is terminal, at most this long (`None`: as long as it takes), and gives what is known then.
+    ///
+    /// # Errors
+    /// Its record can't be read, or its end can't be recorded.
     pub async fn wait(
         &self,
         tenant: &Tenant,
         id: ExecutionId,
         at_most: Option<Duration>,
-    ) -> Option<Execution> {
-        let entry = self.0.find(tenant, id)?;
-        entry.wait(at_most).await;
-        Some(entry.snapshot())
-    }
-
-    /// Its output as it comes, from the beginning.
-    #[must_use]
-    pub fn follow(&self, tenant: &Tenant, id: ExecutionId) -> Option<Follower> {
-        self.0.find(tenant, id).map(|entry| entry.live.follow())
+    ) -> Result<Option<Execution>, ReadError> {
+        let Some(entry) = self.0.find(tenant, id) else { return Ok(self.0.recorded(tenant, id).await?) };
+        match entry.wait(at_most).await {
+            Waited::Enough => Ok(Some(entry.snapshot())),
+            Waited::Unrecorded => Err(ReadError::Unrecorded),
+        }
     }
 
     /// Kills it and waits until it is terminal. One that is finished already stays as it is.
-    pub async fn cancel(&self, tenant: &Tenant, id: ExecutionId) -> Option<Status> {
-        let entry = self.0.find(tenant, id)?;
-        self.0.cancel(&entry, "it was killed on request");
-        entry.wait(None).await;
-        Some(entry.status())
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub async fn cancel(&self, tenant: &Tenant, id: ExecutionId) -> Result<Option<Status>, ReadError> {
+        if let Some(entry) = self.0.find(tenant, id) {
+            let inner = Arc::clone(&self.0);
+            self.0.runtime.spawn(async move { inner.cancel(&entry, "it was killed on request").await });
+        }
+        Ok(self.wait(tenant, id, None).await?.map(|execution| execution.status))
     }
 
     /// Kills it, and forgets its record and files.
-    pub async fn purge(&self, tenant: &Tenant, id: ExecutionId) -> Option<Status> {
+    ///
+    /// # Errors
+    /// As [`Self::wait`], or it can't be forgotten.
+    pub async fn purge(&self, tenant: &Tenant, id: ExecutionId) -> Result<Option<Status>, ReadError> {
         let status = self.cancel(tenant, id).await?;
-        {
-            let mut index = self.0.index();
-            index.entries.remove(&id);
-            index.retention.remove(&id);
+        if status.is_some() {
+            self.0.store.purge(tenant.to_string(), id.into()).await?;
         }
-        forget(Arc::clone(&self.0), vec![id]).await;
-        Some(status)
+        Ok(status)
     }
 
     /// How many executions are where.
@@ -220,8 +253,7 @@ impl Service {
     pub fn load(&self) -> Load {
         let queued = self.0.queue.len();
         let unfinished = *self.0.unfinished.borrow();
-        let kept = self.0.index().entries.len().saturating_sub(unfinished);
-        Load { queued, running: unfinished.saturating_sub(queued), kept }
+        Load { queued, running: unfinished.saturating_sub(queued), kept: self.0.store.kept() }
     }
 
     /// Where executions run.
@@ -233,24 +265,33 @@ impl Service {
     /// Where uploads are spooled.
     #[must_use]
     pub fn spool_dir(&self) -> std::path::PathBuf {
-        self.0.data.spool()
+        self.0.store.data().spool()
     }
 
     /// No new work is taken.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.0.draining.load(std::sync::atomic::Ordering::SeqCst)
+        self.0.is_draining()
     }
 
-    /// Takes no new work, gives what was accepted this long to finish, then kills the rest and closes the sandbox.
+    /// Takes no new work, gives what runs this long to finish, and closes the sandbox. What nobody waits for is left to
+    /// the next server: at once what has not begun, after this time what still runs. The rest is killed.
     pub async fn drain(&self, grace: Duration) {
         let inner = &self.0;
-        inner.draining.store(true, std::sync::atomic::Ordering::SeqCst);
+        inner.draining.store(true, Ordering::SeqCst);
+        for entry in inner.all() {
+            if entry.detached && inner.take_from_queue(&entry) {
+                inner.let_go(&entry);
+            }
+        }
         let mut unfinished = inner.unfinished.subscribe();
         if tokio::time::timeout(grace, unfinished.wait_for(|count| *count == 0)).await.is_err() {
-            let left: Vec<_> = inner.index().entries.values().cloned().collect();
-            for entry in left {
-                inner.cancel(&entry, "the server was shut down before it finished");
+            inner.closing.cancel();
+            for entry in inner.all() {
+                if entry.detached {
+                    entry.leave();
+                }
+                inner.cancel(&entry, "the server was shut down before it finished").await;
             }
             drop(unfinished.wait_for(|count| *count == 0).await);
         }
@@ -260,12 +301,84 @@ impl Service {
 }
 
 impl Inner {
-    fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn submit(
+        self: Arc<Self>,
+        spec: ExecutionSpec,
+        mode: Mode,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Submitted, SubmitError> {
+        if self.is_draining() {
+            return Err(SubmitError::Draining);
+        }
+        let tenant = spec.tenant.clone();
+        if let Some(key) = &key {
+            // Also while there is no room for another.
+            let now = Timestamp::now().as_millisecond();
+            let known = self.store.look_up_key(tenant.to_string(), key.key.clone(), key.request, now).await?;
+            if let Some(known) = known {
+                return accepted_before(known);
+            }
+        }
+        self.queue.reserve(&tenant).map_err(|full| self.no_room(full))?;
+        let prepared = accepting::prepare(&self.store, spec, mode, key).await;
+        let (entry, acceptance) = prepared.inspect_err(|_| self.queue.release(&tenant))?;
+        let entry = Arc::new(entry);
+        // Known before it is durable: the same request may come again as soon as it is.
+        self.add(&entry);
+        match self.store.accept(acceptance).await {
+            Ok(Accepted::New) => {}
+            other => {
+                self.queue.release(&tenant);
+                self.remove(&entry);
+                return accepted_before(other?);
+            }
+        }
+        let submitted = Submitted { id: entry.id, live: Some(Arc::clone(&entry.live)) };
+        info!(execution = %entry.id, "accepted");
+        if let Err(entry) = self.queue.push(&tenant, entry) {
+            self.end_unstarted(&entry, "the server was shut down before it began").await;
+        }
+        Ok(submitted)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<ExecutionId, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Arc<Entry>> {
+        self.entries().values().cloned().collect()
+    }
+
+    pub(super) fn add(&self, entry: &Arc<Entry>) {
+        self.entries().insert(entry.id, Arc::clone(entry));
+        self.unfinished.send_modify(|count| *count += 1);
+    }
+
+    /// It is not this server's any more.
+    fn remove(&self, entry: &Entry) {
+        if self.forget(entry.id) {
+            self.unfinished.send_modify(|count| *count -= 1);
+        }
+    }
+
+    /// The store has it.
+    pub(super) fn forget(&self, id: ExecutionId) -> bool {
+        self.entries().remove(&id).is_some()
     }
 
     fn find(&self, tenant: &Tenant, id: ExecutionId) -> Option<Arc<Entry>> {
-        self.index().entries.get(&id).filter(|entry| entry.tenant == *tenant).cloned()
+        self.entries().get(&id).filter(|entry| entry.tenant == *tenant).cloned()
+    }
+
+    async fn recorded(&self, tenant: &Tenant, id: ExecutionId) -> Result<Option<Execution>, StoreError> {
+        match self.store.find(tenant.to_string(), id.into()).await? {
+            Some(kept) => Ok(Some(record::read(&self.store, id, tenant, kept).await?)),
+            None => Ok(None),
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
     }
 
     fn no_room(&self, full: Full) -> SubmitError {
@@ -282,58 +395,61 @@ impl Inner {
         }
     }
 
+    fn take_from_queue(&self, entry: &Entry) -> bool {
+        self.queue.remove(&entry.tenant, |queued| queued.id == entry.id).is_some()
+    }
+
     /// Kills a running one; one that waits ends here and now.
-    fn cancel(&self, entry: &Arc<Entry>, why: &str) {
+    async fn cancel(&self, entry: &Arc<Entry>, why: &str) {
         entry.cancel.cancel();
-        if entry.status() == Status::Pending {
-            self.queue.remove(&entry.tenant, |queued| queued.id == entry.id);
-            self.finish(entry, Status::Killed, finishing::never_ran(entry, Reason::Killed, why));
+        if self.take_from_queue(entry) {
+            self.end_unstarted(entry, why).await;
         }
     }
 
-    /// The one place where an execution becomes terminal.
-    pub(super) fn finish(&self, entry: &Entry, status: Status, finished: Finished) {
-        // Counted out before a waiter can wake and look at the load.
-        if !entry.finish(status, finished, || self.unfinished.send_modify(|count| *count -= 1)) {
-            return;
+    /// It never began, and nobody else has it.
+    pub(super) async fn end_unstarted(&self, entry: &Entry, why: &str) {
+        if entry.detached && (entry.is_left() || self.closing.is_cancelled()) {
+            self.let_go(entry);
+        } else {
+            self.finish(entry, Status::Killed, finishing::never_ran(entry, Reason::Killed, why)).await;
         }
-        let execution = entry.snapshot();
-        let reason = execution.finished.as_ref().map_or("", |finished| finished.outcome.reason.as_str());
-        info!(execution = %entry.id, status = status.as_str(), reason, "finished");
-        (self.on_finish)(&execution);
-        self.index().retention.add(entry.id, entry.weight(), Instant::now());
+    }
+
+    /// The next server finishes it.
+    pub(super) fn let_go(&self, entry: &Entry) {
+        entry.let_go();
+        info!(execution = %entry.id, "left to the next server");
+        self.remove(entry);
     }
 }
 
-/// Forgets finished executions by the retention rule, in the background, for as long as the service lives.
+fn accepted_before(known: Accepted) -> Result<Submitted, SubmitError> {
+    match known {
+        Accepted::Known(id) => Ok(Submitted { id: id.into(), live: None }),
+        Accepted::New | Accepted::KeyReused => Err(SubmitError::KeyReused),
+    }
+}
+
+/// Forgets finished executions by the retention rule, in the background, for as long as the service lives; first of all
+/// the files that a crash left without a record.
 async fn sweep(inner: std::sync::Weak<Inner>) {
     let mut ticks = tokio::time::interval(SWEEP);
+    let mut first = true;
     loop {
         ticks.tick().await;
         let Some(inner) = inner.upgrade() else { return };
-        let gone = {
-            let mut index = inner.index();
-            let gone = index.retention.expire(Instant::now());
-            for id in &gone {
-                index.entries.remove(id);
+        let finishers = std::mem::take(&mut *inner.finishers.lock().unwrap_or_else(PoisonError::into_inner));
+        let tenants = finishers.into_iter().map(|tenant| tenant.to_string()).collect();
+        let now = Timestamp::now().as_millisecond();
+        let swept = async {
+            if std::mem::take(&mut first) {
+                inner.store.collect_all().await?;
             }
-            gone
+            inner.store.expire(inner.config.retention, tenants, now).await
         };
-        forget(inner, gone).await;
-    }
-}
-
-async fn forget(inner: Arc<Inner>, ids: Vec<ExecutionId>) {
-    if ids.is_empty() {
-        return;
-    }
-    let removal = tokio::task::spawn_blocking(move || {
-        for id in ids {
-            if let Err(error) = inner.data.remove(&id.to_string()) {
-                warn!(execution = %id, %error, "its files could not be removed");
-            }
+        if let Err(error) = swept.await {
+            warn!(%error, "old executions could not be removed; this is tried again");
         }
-    });
-    // A panic in there was logged by the runtime; the next start empties the folder.
-    drop(removal.await);
+    }
 }

@@ -102,8 +102,8 @@ impl Output {
     }
 }
 
-/// How an execution ended.
-#[derive(Debug, Clone, PartialEq)]
+/// How an execution ended. Recorded as it is: a new field needs a default for records that lack it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
     /// What the program did and why it ended.
     pub outcome: Outcome,

@@ -12,30 +12,52 @@ use crate::execution::finishing::{finished, internal, status_of};
 use crate::execution::service::Inner;
 use crate::execution::spec::{ExecutionSpec, Stdin};
 use crate::execution::state::Status;
-use crate::sandbox::{Job, Report, SandboxError};
+use crate::sandbox::{Job, Reason, Report, SandboxError};
 
 /// Tries before an execution is given up as our failure.
-const MAX_ATTEMPTS: u32 = 3;
+pub(super) const MAX_ATTEMPTS: u32 = 3;
 /// Before the second attempt; the third waits twice as long.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Before a store that failed is tried again.
+const STORE_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) async fn work(inner: Arc<Inner>, slot: u16) {
     while let Some(entry) = inner.queue.pop().await {
-        let Some(spec) = entry.spec() else { continue };
-        // It still counts as waiting, and a kill ends it at once.
-        until_ready(&inner, &entry).await;
-        if !entry.start() {
-            continue;
-        }
-        let taken = Instant::now();
-        let (status, finished) = match attempts(&inner, &entry, &spec, slot).await {
-            Ok(report) => (status_of(report.outcome.reason), finished(&entry, &spec, taken, report)),
-            Err(error) => (Status::Failed, internal(&entry, taken, &error)),
-        };
-        // The project's file goes before anybody can see the terminal state.
-        drop(spec);
-        inner.finish(&entry, status, finished);
+        see_through(&inner, &entry, slot).await;
     }
+}
+
+async fn see_through(inner: &Inner, entry: &Entry, slot: u16) {
+    let Some(spec) = entry.spec() else { return };
+    // It still counts as waiting, and a kill ends it at once.
+    until_ready(inner, entry).await;
+    if entry.cancel.is_cancelled() {
+        return inner.end_unstarted(entry, "it was killed on request").await;
+    }
+    entry.start();
+    let taken = Instant::now();
+    let ended = attempts(inner, entry, &spec, slot).await;
+    let unfinished = ended.as_ref().map_or(true, |report| report.outcome.reason == Reason::Killed);
+    if entry.is_left() && unfinished {
+        return put_back(inner, entry).await;
+    }
+    let (status, finished) = match ended {
+        Ok(report) => (status_of(report.outcome.reason), finished(entry, &spec, taken, report)),
+        Err(error) => (Status::Failed, internal(entry, taken, &error)),
+    };
+    // The project's file goes before anybody can see the terminal state.
+    drop(spec);
+    inner.finish(entry, status, finished).await;
+}
+
+/// The drain ended it, which is nobody's fault: the attempt does not count.
+async fn put_back(inner: &Inner, entry: &Entry) {
+    let begun = entry.begun().saturating_sub(1);
+    if let Err(error) = inner.store.put_back(entry.id.into(), begun).await {
+        warn!(execution = %entry.id, %error, "its attempt counts, for the store fails");
+    }
+    inner.discard_scratch(entry);
+    inner.let_go(entry);
 }
 
 /// Waits while the engine is away, or until somebody wants the execution killed. A drain kills what is left at its end.
@@ -54,9 +76,9 @@ async fn attempts(
     spec: &Arc<ExecutionSpec>,
     slot: u16,
 ) -> Result<Report, SandboxError> {
-    let mut attempt = 1;
+    let mut attempt = entry.begun() + 1;
     loop {
-        entry.set_attempt(attempt);
+        begin(inner, entry, attempt).await?;
         entry.live.restart();
         let error = match one_attempt(inner, entry, spec, slot, attempt).await {
             Ok(report) => return Ok(report),
@@ -79,6 +101,27 @@ async fn attempts(
     }
 }
 
+/// Records that an attempt begins, so that one which takes the server down with it counts. Nothing runs while the store
+/// fails: its end could not be recorded either.
+async fn begin(inner: &Inner, entry: &Entry, attempt: u32) -> Result<(), SandboxError> {
+    loop {
+        match inner.store.begin(entry.id.into(), attempt).await {
+            Ok(()) => {
+                entry.set_begun(attempt);
+                return Ok(());
+            }
+            Err(error) => {
+                warn!(execution = %entry.id, %error, "it can't begin; this is tried again");
+                entry.set_unrecorded();
+                tokio::select! {
+                    () = tokio::time::sleep(STORE_DELAY) => {}
+                    () = entry.cancel.cancelled() => return Err(std::io::Error::other(error).into()),
+                }
+            }
+        }
+    }
+}
+
 /// Live input that a program may have read can't be given to another.
 fn most_attempts(spec: &ExecutionSpec) -> u32 {
     match &spec.stdin {
@@ -94,7 +137,7 @@ async fn one_attempt(
     slot: u16,
     attempt: u32,
 ) -> Result<Report, SandboxError> {
-    let artifact_dir = inner.data.attempt_dir(&entry.id.to_string(), attempt)?;
+    let artifact_dir = inner.store.data().attempt_dir(&entry.id.to_string(), attempt)?;
     let job = Job { id: entry.id, attempt, slot, spec: Arc::clone(spec), artifact_dir };
     let run = inner.sandbox.run(job, &*entry.live, entry.cancel.clone());
     // One broken execution must not take its worker along.

@@ -56,7 +56,7 @@ pub(super) async fn list(
     caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
-    let execution = find(&request, &caller, &state)?;
+    let execution = find(&request, &caller, &state).await?;
     let finished = execution.finished.as_deref();
     Ok(HttpResponse::Ok().json(ArtifactList {
         artifacts: finished.map(artifacts).unwrap_or_default(),
@@ -81,7 +81,7 @@ pub(super) async fn one(
     caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
-    let execution = find(&request, &caller, &state)?;
+    let execution = find(&request, &caller, &state).await?;
     let path = wanted_path(&request)?;
     let finished = execution.finished.as_deref();
     // Looked up in the list, so that no name of the caller's ever reaches the file system.
@@ -108,7 +108,7 @@ pub(super) async fn all(
     caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
-    let execution = find(&request, &caller, &state)?;
+    let execution = find(&request, &caller, &state).await?;
     let finished = execution.finished.clone().ok_or_else(|| {
         ApiError::new(Code::NotFound, "the execution has not ended yet, so there are no artifacts")
     })?;
@@ -117,10 +117,10 @@ pub(super) async fn all(
     Ok(download("application/x-tar", &name).streaming(tar_stream(entries)))
 }
 
-fn find(request: &HttpRequest, caller: &Caller, state: &State) -> Result<Execution, ApiError> {
+async fn find(request: &HttpRequest, caller: &Caller, state: &State) -> Result<Execution, ApiError> {
     let tenant = caller.tenant(Scope::Read)?;
     let id = id(request)?;
-    let found = state.app.service.get(tenant, id);
+    let found = state.app.service.get(tenant, id).await?;
     caller.audit("read_artifacts", id, found.is_some());
     found.ok_or_else(ApiError::no_execution)
 }

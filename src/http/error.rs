@@ -10,7 +10,8 @@ use utoipa::{IntoResponses, ToSchema};
 
 use crate::archive::{ArchiveError, RefusalCode};
 use crate::execution::intake::IntakeError;
-use crate::execution::service::SubmitError;
+use crate::execution::service::{ReadError, SubmitError};
+use crate::store::StoreError;
 
 /// Makes the enum of codes and everything that is looked up in it, so that a code stands in one place.
 macro_rules! codes {
@@ -326,6 +327,29 @@ impl From<SubmitError> for ApiError {
             }
             SubmitError::KeyReused => Self::new(Code::IdempotencyKeyReused, error.to_string()),
             SubmitError::Draining => Self::new(Code::Draining, error.to_string()),
+            SubmitError::Storage(error) => {
+                tracing::error!(%error, "storage failed");
+                Self::new(Code::StorageFailed, "the server could not store the execution; try again later")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "storage failed");
+        Self::new(Code::StorageFailed, "the server could not read its records; try again later")
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Storage(error) => error.into(),
+            ReadError::Unrecorded => Self::new(
+                Code::StorageFailed,
+                "the server can't store results at present; it keeps trying, and takes nothing new meanwhile",
+            ),
         }
     }
 }

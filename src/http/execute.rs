@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::archive::Project;
 use crate::execution::id::ExecutionId;
 use crate::execution::intake;
+use crate::execution::service::Mode;
 use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::body::{self, Body, Kind};
@@ -66,7 +67,7 @@ pub(super) async fn sync(
 ) -> Result<HttpResponse, ApiError> {
     caller.tenant(Scope::Run)?;
     let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
-    let id = submit(&request, &state, &caller, wire, project).await?;
+    let id = submit(&request, &state, &caller, wire, project, Mode::Sync).await?;
     wait(&state, &caller, id).await
 }
 
@@ -87,7 +88,7 @@ pub(super) async fn asynchronous(
 ) -> Result<HttpResponse, ApiError> {
     caller.tenant(Scope::Run)?;
     let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
-    let id = submit(&request, &state, &caller, wire, project).await?.to_string();
+    let id = submit(&request, &state, &caller, wire, project, Mode::Async).await?.to_string();
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, format!("/api/v1/executions/{id}")))
         .json(Accepted { execution_id: id }))
@@ -111,7 +112,7 @@ pub(super) async fn eval(
     caller.tenant(Scope::Run)?;
     let cap = state.app.config.request.eval_code_kb * KIB;
     let (wire, project) = read(&request, payload, &state, &[Kind::Json], Some(cap)).await?;
-    let id = submit(&request, &state, &caller, wire, project).await?;
+    let id = submit(&request, &state, &caller, wire, project, Mode::Sync).await?;
     wait(&state, &caller, id).await
 }
 
@@ -187,25 +188,31 @@ async fn submit(
     caller: &Caller,
     wire: ExecRequest,
     project: Project,
+    mode: Mode,
 ) -> Result<ExecutionId, ApiError> {
     let submission = wire.into_submission(project)?;
     let app = &state.app;
     let policy = caller.narrow(app.config.limit_policy());
     let spec = intake::accept(&app.catalogue, &policy, caller.tenant(Scope::Run)?, submission)?;
-    let id = match idempotency::key(request)? {
-        None => app.service.submit(spec)?,
+    let (key, spec) = match idempotency::key(request)? {
+        None => (None, spec),
         Some(key) => {
             let (key, spec) = idempotency::named(key, spec).await?;
-            app.service.submit_once(spec, key)?
+            (Some(key), spec)
         }
     };
+    let id = app.service.submit(spec, mode, key).await?.id;
     caller.audit("run", id, true);
     Ok(id)
 }
 
 async fn wait(state: &State, caller: &Caller, id: ExecutionId) -> Result<HttpResponse, ApiError> {
     // Only a purge in between takes it away. Its own answer belongs to the run, so no other scope is needed.
-    let found = state.app.service.wait(caller.tenant(Scope::Run)?, id, None).await;
+    let found = state.app.service.wait(caller.tenant(Scope::Run)?, id, None).await?;
     let execution = found.ok_or_else(ApiError::no_execution)?;
+    if !execution.status.is_terminal() {
+        // An async one that this request named by its idempotency key: the next server finishes it.
+        return Err(ApiError::new(Code::Draining, "the server is shutting down; ask again in a moment"));
+    }
     Ok(HttpResponse::Ok().json(ExecResult::from(&execution)))
 }

@@ -70,7 +70,7 @@ pub(super) async fn get(
     if wait > MAX_WAIT {
         return Err(ApiError::new(Code::BadQuery, format!("wait is {wait}; it may be at most {MAX_WAIT}")));
     }
-    let found = state.app.service.wait(tenant, id, Some(Duration::from_secs(wait))).await;
+    let found = state.app.service.wait(tenant, id, Some(Duration::from_secs(wait))).await?;
     caller.audit("read", id, found.is_some());
     let execution = found.ok_or_else(ApiError::no_execution)?;
     Ok(HttpResponse::Ok().json(ExecResult::from(&execution)))
@@ -95,8 +95,8 @@ pub(super) async fn kill(
     let query = query::<DeleteQuery>(&request)?;
     let service = &state.app.service;
     let (action, status) = match query.purge {
-        true => ("purge", service.purge(tenant, id).await),
-        false => ("kill", service.cancel(tenant, id).await),
+        true => ("purge", service.purge(tenant, id).await?),
+        false => ("kill", service.cancel(tenant, id).await?),
     };
     caller.audit(action, id, status.is_some());
     let status = status.ok_or_else(ApiError::no_execution)?.as_str();

@@ -14,6 +14,8 @@ mod template;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use catalogue::{Catalogue, CatalogueError};
 pub use error::RuntimeError;
 pub(crate) use error::shown;
@@ -74,7 +76,7 @@ pub struct Invocation<'a> {
 }
 
 /// What compiles and starts a project: argv templates filled in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// Compile first, where the language does.
     pub compile: Option<Vec<String>>,

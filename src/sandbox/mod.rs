@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use outcome::{Outcome, Reason};
@@ -71,7 +72,7 @@ pub struct Report {
 }
 
 /// How the compiler ended. Its output went through [`Events`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompileReport {
     /// Its exit code; 128 + n after signal n.
     pub exit_code: i32,
@@ -80,7 +81,7 @@ pub struct CompileReport {
 }
 
 /// A file that the program left.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
     /// Relative to the workspace; checked by the archive's path policy.
     pub path: String,
@@ -88,12 +89,14 @@ pub struct Artifact {
     pub size: u64,
     /// Hexadecimal.
     pub sha256: String,
-    /// Where its content lies, under [`Job::artifact_dir`].
+    /// Where its content lies: under [`Job::artifact_dir`], and in the store once the execution has finished. Never
+    /// recorded: it is this node's.
+    #[serde(skip)]
     pub file: PathBuf,
 }
 
 /// What was cut at a cap.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truncated {
     /// Standard output.
     pub stdout: bool,
@@ -104,7 +107,7 @@ pub struct Truncated {
 }
 
 /// What the run phase used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Wall time in microseconds.
     pub wall_us: u64,
@@ -115,7 +118,7 @@ pub struct Usage {
 }
 
 /// Where a sandbox spent its time, in microseconds. The phases do not overlap.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
     /// Image ready, container made and started, files in.
     pub sandbox_us: u64,

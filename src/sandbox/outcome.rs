@@ -48,7 +48,7 @@ impl Reason {
 }
 
 /// What the program did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Why it ended.
     pub reason: Reason,

@@ -1,4 +1,4 @@
-//! The data folder: one server at a time, scratch that is emptied at start, artifacts by execution.
+//! The data folder: one server at a time, with scratch that is emptied at start.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -45,8 +45,8 @@ impl DataDir {
         }
         let instance = instance(&root.join("instance")).map_err(unusable)?;
         let data = Self { root: root.to_owned(), instance, _lock: lock };
-        for folder in [data.spool(), data.artifacts()] {
-            // Records are in memory, so nothing on disk belongs to an execution that is still known.
+        for folder in [data.spool(), data.scratch(), data.trash()] {
+            // No record names what is here.
             match std::fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
                 _ => std::fs::create_dir_all(&folder).map_err(unusable)?,
@@ -67,10 +67,19 @@ impl DataDir {
         self.root.join("spool")
     }
 
-    /// Where artifacts lie, a folder for each execution.
-    #[must_use]
-    pub fn artifacts(&self) -> PathBuf {
-        self.root.join("artifacts")
+    /// Where attempts leave their artifacts until the execution finishes, a folder for each execution.
+    fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
+    /// Where files lie that records name.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// Where files wait for their removal.
+    pub(super) fn trash(&self) -> PathBuf {
+        self.root.join("trash")
     }
 
     /// Makes the empty folder of one attempt.
@@ -78,17 +87,17 @@ impl DataDir {
     /// # Errors
     /// The disk is full or the folder is gone.
     pub fn attempt_dir(&self, execution: &str, attempt: u32) -> io::Result<PathBuf> {
-        let folder = self.artifacts().join(execution).join(attempt.to_string());
+        let folder = self.scratch().join(execution).join(attempt.to_string());
         std::fs::create_dir_all(&folder)?;
         Ok(folder)
     }
 
-    /// Removes everything of one execution.
+    /// Removes the folders of an execution's attempts.
     ///
     /// # Errors
     /// Something of it could not be removed.
     pub fn remove(&self, execution: &str) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.artifacts().join(execution)) {
+        match std::fs::remove_dir_all(self.scratch().join(execution)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }

@@ -1,12 +1,22 @@
-//! What outlives an execution: the data folder with its lock, the database with the keys, artifacts on disk, and the
-//! rule by which finished executions are forgotten.
+//! What outlives an execution and the server: the data folder with its lock, the database with records and keys, files
+//! named by their content, and the rule by which finished executions are forgotten.
 
+mod blobs;
 mod data_dir;
 mod database;
 mod keys;
+mod records;
 mod retention;
+#[allow(clippy::module_inception, reason = "the type that the module is about")]
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
 
+pub use blobs::{ContentHash, Pin};
 pub use data_dir::{DataDir, DataDirError};
 pub use database::{Database, DatabaseError};
 pub use keys::{ApiKey, KeySpec, Keys, PREFIX as KEY_PREFIX, Scope, UnknownScope};
-pub use retention::{Retention, RetentionPolicy};
+pub use records::{Acceptance, Accepted, Ending, Kept, Unfinished};
+pub use retention::RetentionPolicy;
+pub use store::{Store, StoreError};

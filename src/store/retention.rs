@@ -1,96 +1,100 @@
-//! Which finished executions are still kept: by age, count and bytes, the oldest going first.
+//! Which finished executions are still kept: by age, and for each tenant by count and bytes, the oldest going first.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, Statement, params};
+use uuid::Uuid;
+
+use crate::store::blobs::ContentHash;
+use crate::store::records::files_of;
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionPolicy {
     /// Age at which an execution goes.
     pub age: Duration,
-    /// Number that are kept.
+    /// Number that are kept of each tenant.
     pub count: usize,
-    /// Bytes of output and artifacts that are kept.
+    /// Bytes of output and artifacts that are kept of each tenant.
     pub bytes: u64,
 }
 
-/// The finished executions in the order in which they finished.
-#[derive(Debug)]
-pub struct Retention<K> {
-    policy: RetentionPolicy,
-    kept: VecDeque<(Instant, K, u64)>,
-    bytes: u64,
+/// Executions that go in one transaction; others that write wait no longer than for these.
+const BATCH: i64 = 200;
+
+/// What went.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Gone {
+    pub(super) count: usize,
+    /// Files that may not be named any more.
+    pub(super) files: Vec<ContentHash>,
 }
 
-impl<K: PartialEq> Retention<K> {
-    /// Nothing is kept yet.
-    #[must_use]
-    pub fn new(policy: RetentionPolicy) -> Self {
-        Self { policy, kept: VecDeque::new(), bytes: 0 }
+impl Gone {
+    /// There may be more to forget.
+    pub(super) fn is_full(&self) -> bool {
+        self.count as u64 >= BATCH.unsigned_abs()
     }
 
-    /// A finished execution with the bytes that keeping it costs.
-    pub fn add(&mut self, key: K, bytes: u64, now: Instant) {
-        self.kept.push_back((now, key, bytes));
-        self.bytes += bytes;
-    }
-
-    /// It is gone already.
-    pub fn remove(&mut self, key: &K) {
-        if let Some(at) = self.kept.iter().position(|(_, kept, _)| kept == key)
-            && let Some((_, _, bytes)) = self.kept.remove(at)
-        {
-            self.bytes -= bytes;
-        }
-    }
-
-    /// Those that must go now. The newest always stays, however big: somebody is about to read it.
-    pub fn expire(&mut self, now: Instant) -> Vec<K> {
-        let mut gone = Vec::new();
-        while let Some((finished, _, _)) = self.kept.front() {
-            let old = now.duration_since(*finished) >= self.policy.age;
-            let much = self.kept.len() > self.policy.count.max(1)
-                || (self.bytes > self.policy.bytes && self.kept.len() > 1);
-            if !(old || much) {
-                break;
-            }
-            if let Some((_, key, bytes)) = self.kept.pop_front() {
-                self.bytes -= bytes;
-                gone.push(key);
+    fn remove(&mut self, connection: &Connection, seqs: &[i64]) -> rusqlite::Result<()> {
+        let mut delete = connection.prepare_cached("DELETE FROM executions WHERE seq = ?1 AND state = 2")?;
+        for seq in seqs {
+            let files = files_of(connection, *seq)?;
+            if delete.execute([seq])? > 0 {
+                self.count += 1;
+                self.files.extend(files);
             }
         }
-        gone
+        Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Forgets what is too old, whosever it is.
+pub(super) fn expire_by_age(
+    connection: &Connection,
+    policy: &RetentionPolicy,
+    now_ms: i64,
+) -> rusqlite::Result<Gone> {
+    let age = i64::try_from(policy.age.as_millis()).unwrap_or(i64::MAX);
+    let mut select = connection.prepare_cached(
+        "SELECT seq FROM executions WHERE state = 2 AND finished_at_ms <= ?1 ORDER BY finished_at_ms LIMIT ?2",
+    )?;
+    let old = seqs(&mut select, params![now_ms.saturating_sub(age), BATCH])?;
+    let mut gone = Gone::default();
+    gone.remove(connection, &old)?;
+    Ok(gone)
+}
 
-    fn retention(seconds: u64, count: usize, bytes: u64) -> Retention<u32> {
-        Retention::new(RetentionPolicy { age: Duration::from_secs(seconds), count, bytes })
-    }
+/// Forgets what is too much of this tenant's. The newest always stays, however big: somebody is about to read it.
+pub(super) fn expire_of_tenant(
+    connection: &Connection,
+    policy: &RetentionPolicy,
+    tenant: &str,
+) -> rusqlite::Result<Gone> {
+    let count = i64::try_from(policy.count.max(1)).unwrap_or(i64::MAX);
+    let bytes = i64::try_from(policy.bytes).unwrap_or(i64::MAX);
+    let mut select = connection.prepare_cached(
+        "SELECT seq FROM (SELECT seq, finished_seq, row_number() OVER newest AS place, sum(bytes) OVER newest AS total \
+         FROM executions WHERE tenant = ?1 AND state = 2 WINDOW newest AS (ORDER BY finished_seq DESC)) \
+         WHERE place > ?2 OR (total > ?3 AND place > 1) ORDER BY finished_seq LIMIT ?4",
+    )?;
+    let much = seqs(&mut select, params![tenant, count, bytes, BATCH])?;
+    let mut gone = Gone::default();
+    gone.remove(connection, &much)?;
+    Ok(gone)
+}
 
-    #[test]
-    fn the_oldest_goes_first_by_age_count_and_bytes() {
-        let start = Instant::now();
-        let later = |seconds| start + Duration::from_secs(seconds);
+/// Forgets one that has finished, on request.
+pub(super) fn purge(connection: &Connection, tenant: &str, id: Uuid) -> rusqlite::Result<Gone> {
+    let seq: Option<i64> = connection
+        .prepare_cached("SELECT seq FROM executions WHERE id = ?1 AND tenant = ?2")?
+        .query_row(params![id.as_bytes(), tenant], |row| row.get(0))
+        .optional()?;
+    let mut gone = Gone::default();
+    gone.remove(connection, seq.as_slice())?;
+    Ok(gone)
+}
 
-        let mut by_age = retention(10, 100, 100);
-        by_age.add(1, 0, start);
-        by_age.add(2, 0, later(5));
-        assert_eq!(by_age.expire(later(9)), Vec::<u32>::new());
-        assert_eq!(by_age.expire(later(10)), [1]);
-
-        let mut by_count = retention(10, 2, 100);
-        (1..=4).for_each(|key| by_count.add(key, 0, start));
-        assert_eq!(by_count.expire(start), [1, 2]);
-
-        let mut by_bytes = retention(10, 100, 100);
-        (1..=3).for_each(|key| by_bytes.add(key, 60, start));
-        assert_eq!(by_bytes.expire(start), [1, 2]);
-        by_bytes.remove(&3);
-        by_bytes.add(4, 500, start);
-        assert_eq!(by_bytes.expire(start), Vec::<u32>::new(), "the newest stays however big it is");
-    }
+fn seqs(statement: &mut Statement<'_>, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<i64>> {
+    statement.query_map(values, |row| row.get(0))?.collect()
 }

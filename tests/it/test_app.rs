@@ -8,7 +8,7 @@ use execbox::config::Config;
 use execbox::execution::service::{Service, ServiceConfig};
 use execbox::runtime::Catalogue;
 use execbox::server::{self, App};
-use execbox::store::{DataDir, Keys, RetentionPolicy};
+use execbox::store::{Keys, RetentionPolicy, Store};
 use execbox::telemetry::Metrics;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
@@ -117,9 +117,10 @@ impl TestApp {
             retention: RetentionPolicy { age: Duration::from_secs(600), count: 50_000, bytes: 1 << 30 },
         };
         let on_finish = server::count_finished(&metrics);
-        let folder = DataDir::open(data.path()).unwrap();
-        let service = Service::start(sizes, Arc::clone(&sandbox) as _, folder, on_finish);
+        let store = Store::open(data.path()).unwrap();
         let catalogue = Arc::new(Catalogue::load(None).unwrap());
+        let service = Service::start(sizes, Arc::clone(&sandbox) as _, store, &catalogue, on_finish);
+        let service = service.await.unwrap();
         let keys = Arc::new(Keys::open(data.path()).unwrap());
         let app = App {
             service: service.clone(),

@@ -1,0 +1,204 @@
+//! What an execution looks like in the store: from its parts to a record, and back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::archive::Project;
+use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::spec::{ExecutionSpec, Stdin};
+use crate::execution::state::{Execution, Finished, Output, Status};
+use crate::limits::Limits;
+use crate::runtime::{Catalogue, Command};
+use crate::store::{ContentHash, Kept, Store, StoreError, Unfinished};
+
+/// A project or an output of at most this many bytes is kept in its record; more is a file beside it.
+pub(super) const INLINE: usize = 64 << 10;
+
+/// What was asked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) language: String,
+    pub(super) version: String,
+    pub(super) labels: BTreeMap<String, String>,
+    /// What is needed to run it again; only where that may happen.
+    pub(super) work: Option<Work>,
+}
+
+/// A spec without its stdin and its project.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Work {
+    command: Command,
+    limits: Limits,
+    artifacts: Option<Vec<String>>,
+    notices: Vec<String>,
+    project_bytes: u64,
+    /// SHA-256 of the frames, where they are a file.
+    project_file: Option<String>,
+}
+
+/// How it ended.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ended {
+    status: Status,
+    started_at: Option<Timestamp>,
+    finished: Finished,
+    /// Bytes of each stream, in the order in which they follow one another.
+    output: [usize; 4],
+    /// SHA-256 of the output, where it is a file.
+    output_file: Option<String>,
+}
+
+/// A record that this binary does not understand.
+fn unreadable(what: &str, error: &dyn std::fmt::Display) -> StoreError {
+    std::io::Error::other(format!("{what}: {error}")).into()
+}
+
+impl Request {
+    pub(super) fn new(spec: &ExecutionSpec, work: Option<Work>) -> Self {
+        Self {
+            language: spec.runtime.name.clone(),
+            version: spec.runtime.version.clone(),
+            labels: spec.labels.clone(),
+            work,
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Result<String, StoreError> {
+        serde_json::to_string(self).map_err(|error| unreadable("request", &error))
+    }
+
+    pub(super) fn read(json: &str) -> Result<Self, StoreError> {
+        serde_json::from_str(json).map_err(|error| unreadable("the record of a request", &error))
+    }
+}
+
+impl Work {
+    pub(super) fn new(spec: &ExecutionSpec, project_file: Option<ContentHash>) -> Self {
+        Self {
+            command: spec.command.clone(),
+            limits: spec.limits,
+            artifacts: spec.artifacts.clone(),
+            notices: spec.notices.clone(),
+            project_bytes: spec.project.bytes(),
+            project_file: project_file.map(|hash| hash.to_string()),
+        }
+    }
+}
+
+/// The spec of an execution that is to run again.
+///
+/// The first error is for the caller: it can't be run, and will not be. The second is our own.
+pub(super) fn spec(
+    left: &Unfinished,
+    request: Request,
+    catalogue: &Catalogue,
+    store: &Store,
+    spool: &Path,
+) -> Result<Result<ExecutionSpec, String>, StoreError> {
+    let Some(work) = request.work else {
+        return Ok(Err("the server was restarted, and nothing was kept to run it again".into()));
+    };
+    let language = format!("{}@{}", request.language, request.version);
+    let runtime = match catalogue.resolve(&language) {
+        Ok(runtime) => runtime,
+        Err(error) => return Ok(Err(format!("the server was restarted without its language: {error}"))),
+    };
+    let project = match &work.project_file {
+        None => Project::restored(&left.project, work.project_bytes, spool)?,
+        Some(hash) => {
+            let hash = ContentHash::from_hex(hash).ok_or_else(|| unreadable("a project", &"no such file"))?;
+            Project::kept(store.path_of(hash), work.project_bytes)
+        }
+    };
+    Ok(Ok(ExecutionSpec {
+        tenant: Tenant::named(&left.tenant),
+        runtime,
+        project,
+        command: work.command,
+        stdin: Stdin::Bytes(left.stdin.clone().into()),
+        limits: work.limits,
+        artifacts: work.artifacts,
+        labels: request.labels,
+        notices: work.notices,
+    }))
+}
+
+/// The streams one after the other.
+pub(super) fn pieces(output: &Output) -> [Bytes; 4] {
+    let Output { stdout, stderr, compile_stdout, compile_stderr } = output.clone();
+    [stdout, stderr, compile_stdout, compile_stderr]
+}
+
+/// How it ended, as JSON.
+pub(super) fn ended(
+    status: Status,
+    started_at: Option<Timestamp>,
+    finished: &Finished,
+    output: &Output,
+    output_file: Option<ContentHash>,
+) -> Result<String, StoreError> {
+    let ended = Ended {
+        status,
+        started_at,
+        finished: finished.clone(),
+        output: pieces(output).map(|piece| piece.len()),
+        output_file: output_file.map(|hash| hash.to_string()),
+    };
+    serde_json::to_string(&ended).map_err(|error| unreadable("result", &error))
+}
+
+/// A finished execution from its record.
+pub(super) async fn read(
+    store: &Store,
+    id: ExecutionId,
+    tenant: &Tenant,
+    kept: Kept,
+) -> Result<Execution, StoreError> {
+    let request = Request::read(&kept.request)?;
+    let ended: Ended =
+        serde_json::from_str(&kept.result).map_err(|error| unreadable("the record of a result", &error))?;
+    let whole = match ended.output_file.as_deref().and_then(ContentHash::from_hex) {
+        None => Bytes::from(kept.output),
+        Some(hash) => Bytes::from(tokio::fs::read(store.path_of(hash)).await?),
+    };
+    if whole.len() != ended.output.iter().sum::<usize>() {
+        return Err(unreadable("the record of an output", &"it has another length than was written"));
+    }
+    let time = |millis: i64| Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
+    Ok(Execution {
+        id,
+        tenant: tenant.clone(),
+        status: ended.status,
+        language: request.language.into(),
+        version: request.version.into(),
+        labels: Arc::new(request.labels),
+        attempt: kept.attempt.max(1),
+        created_at: time(kept.created_at_ms),
+        started_at: ended.started_at,
+        finished_at: Some(time(kept.finished_at_ms)),
+        output: split(&whole, ended.output),
+        finished: Some(Arc::new(with_files(ended.finished, store))),
+    })
+}
+
+/// Parts of one buffer.
+fn split(whole: &Bytes, lengths: [usize; 4]) -> Output {
+    let mut rest = whole.clone();
+    let [stdout, stderr, compile_stdout, compile_stderr] = lengths.map(|length| rest.split_to(length));
+    Output { stdout, stderr, compile_stdout, compile_stderr }
+}
+
+/// Where the artifacts lie on this node.
+fn with_files(mut finished: Finished, store: &Store) -> Finished {
+    for artifact in &mut finished.artifacts {
+        if let Some(hash) = ContentHash::from_hex(&artifact.sha256) {
+            artifact.file = store.path_of(hash);
+        }
+    }
+    finished
+}
