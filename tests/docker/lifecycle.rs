@@ -113,9 +113,12 @@ async fn a_server_that_dies_leaves_no_program_and_the_next_one_cleans_up() {
     let data = server.crash().await;
     assert_program_gone(&label).await;
     assert_eq!(engine::containers(&label).await.len(), 1, "the dead container waits for the next start");
+    let dead = engine::containers(&label).await.remove(0);
     let next = Server::start_on(data, &[]).await;
     assert_eq!(next.label(), label);
-    engine::assert_gone(&label).await;
+    assert!(!engine::containers(&label).await.contains(&dead));
+    // It was acknowledged, so it runs again.
+    assert_eq!(next.kill(&id).await["status"], "killed");
     next.finish().await;
 }
 

@@ -9,6 +9,7 @@
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
+//! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
 //! - [`command_line`]: `execbox run` and the other commands.
 
 #![allow(unreachable_pub, reason = "one binary, nobody else reaches it")]
@@ -34,4 +35,5 @@ mod probe;
 mod profile;
 mod profile_mutants;
 mod projects;
+mod recovery;
 mod server;
