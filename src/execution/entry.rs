@@ -174,16 +174,19 @@ impl Entry {
         self.state.borrow().started_at
     }
 
-    /// Waits for the terminal state, at most this long; not for what only the next server will bring.
+    /// Waits for the terminal state, at most this long; not for what only the next server will bring. Whoever set no time
+    /// does not wait for a store that fails either.
     pub(super) async fn wait(&self, at_most: Option<Duration>) -> Waited {
         let mut changes = self.state.subscribe();
-        let over = changes.wait_for(|state| state.status.is_terminal() || state.unrecorded || state.left);
+        let endless = at_most.is_none();
+        let over = changes
+            .wait_for(move |state| state.status.is_terminal() || state.left || (endless && state.unrecorded));
         // Either way the caller looks at the state next; a time-out is no error.
         match at_most {
             Some(limit) => drop(tokio::time::timeout(limit, over).await),
             None => drop(over.await),
         }
-        if self.state.borrow().unrecorded { Waited::Unrecorded } else { Waited::Enough }
+        if endless && self.state.borrow().unrecorded { Waited::Unrecorded } else { Waited::Enough }
     }
 
     pub(super) fn snapshot(&self) -> Execution {

@@ -1,5 +1,6 @@
 //! Whether the server lives, whether it can take work, and its counters.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
@@ -16,6 +17,8 @@ use crate::store::Scope;
 
 /// How long an answer about the sandbox is believed: one question a second, however many requests there are.
 const FRESH: Duration = Duration::from_secs(1);
+/// The least that a file system hands out, in bytes.
+const BLOCK: usize = 4096;
 /// A sandbox that takes longer to answer is not ready; callers are promised their 503 within a second.
 const DEADLINE: Duration = Duration::from_millis(800);
 
@@ -96,7 +99,8 @@ pub(super) async fn health(state: Data<State>) -> HttpResponse {
 pub(super) async fn ready(state: Data<State>) -> Result<HttpResponse, ApiError> {
     state.refuse_unready().await?;
     let spool = state.app.service.spool_dir();
-    let written = web::block(move || tempfile::tempfile_in(spool)).await;
+    // A full disk lets files be made, but not written.
+    let written = web::block(move || tempfile::tempfile_in(spool)?.write_all(&[0; BLOCK])).await;
     written.map_err(|error| ApiError::internal(&error))?.map_err(|error| ApiError::storage(&error))?;
     Ok(HttpResponse::Ok().json(Health::new(&state)))
 }

@@ -10,6 +10,7 @@
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
+//! - [`storage`]: a full disk, a damaged database.
 //! - [`command_line`]: `execbox run` and the other commands.
 
 #![allow(unreachable_pub, reason = "one binary, nobody else reaches it")]
@@ -37,3 +38,4 @@ mod profile_mutants;
 mod projects;
 mod recovery;
 mod server;
+mod storage;
