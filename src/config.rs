@@ -218,10 +218,10 @@ pub struct RetentionConfig {
     /// Age at which a finished execution is forgotten.
     #[arg(long, env = "EXECBOX_KEEP_SECONDS", default_value_t = 86_400, value_name = "S")]
     pub keep_seconds: u64,
-    /// Finished executions that are kept; the oldest goes first.
+    /// Finished executions of each tenant that are kept; the oldest goes first.
     #[arg(long, env = "EXECBOX_KEEP_COUNT", default_value_t = 10_000, value_name = "N")]
     pub keep_count: usize,
-    /// Output and artifacts that are kept, in all.
+    /// Output and artifacts of each tenant that are kept.
     #[arg(long, env = "EXECBOX_KEEP_MB", default_value_t = 1_024, value_name = "MIB")]
     pub keep_mb: u64,
 }
