@@ -337,18 +337,19 @@ async fn a_drain_ends_although_the_engine_is_away() {
         let proxy = FaultProxy::start();
         let mut server = server(&proxy, &["--workers", "1", "--drain-seconds", "1"]).await;
         run(&server, &program()).await;
-        load(&server).await;
+        let (running, waiting) = load(&server).await;
         proxy.set(mode);
         readiness_is_stale().await;
         assert_refused(&server).await;
         server.signal(Signal::SIGTERM);
         assert!(server.ended(Duration::from_secs(6)).await.success());
-        // What it had to leave goes with the next start.
+        // What it had to leave goes with the next start, and the executions go on.
         let (label, data) =
             (server.label(), std::mem::replace(&mut server.data, tempfile::tempdir().unwrap()));
         proxy.set(Mode::Pass);
         let next = Server::start_on(data, &[]).await;
         assert_eq!(next.label(), label);
+        assert_resumed(&next, &running, &waiting, 1).await;
         next.finish().await;
     }
 }
