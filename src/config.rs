@@ -60,6 +60,11 @@ pub struct Config {
     #[arg(long, env = "EXECBOX_TENANT_QUEUE_LENGTH", value_name = "N")]
     pub tenant_queue_length: Option<usize>,
 
+    /// Executions of one tenant that run at once; more of its own wait while others pass. Default: all workers, where
+    /// tenants only take turns. With fewer than the workers, one is always free for somebody else.
+    #[arg(long, env = "EXECBOX_TENANT_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub tenant_concurrency: Option<u16>,
+
     /// Seconds that running executions get to finish after SIGTERM.
     #[arg(long, env = "EXECBOX_DRAIN_SECONDS", default_value_t = 30, value_name = "S")]
     pub drain_seconds: u64,
@@ -253,6 +258,12 @@ impl Config {
     #[must_use]
     pub fn tenant_queue_length(&self) -> usize {
         self.tenant_queue_length.unwrap_or(self.queue_length - self.queue_length / 10)
+    }
+
+    /// Executions of one tenant that run at once, with the default resolved.
+    #[must_use]
+    pub fn tenant_concurrency(&self) -> usize {
+        usize::from(self.tenant_concurrency.unwrap_or_else(|| self.workers()))
     }
 
     /// Defaults and ceilings of one execution.

@@ -117,6 +117,7 @@ fn service_config(config: &Config) -> ServiceConfig {
         workers: config.workers(),
         queue_length: config.queue_length,
         tenant_queue_length: config.tenant_queue_length(),
+        tenant_concurrency: config.tenant_concurrency(),
         retention: config.retention_policy(),
     }
 }

@@ -6,6 +6,7 @@
 //! - [`problems`]: every code of the table of errors.
 //! - [`bodies`]: caps, pace and shapes of bodies; raw requests.
 //! - [`python_executor`]: bodies as that project's own clients send them.
+//! - [`admission`]: who runs next, how many at once, and floods of submissions.
 //! - [`faults`]: retries, panics, full queues, drain, callers that go away.
 //! - [`idempotency`]: requests that name themselves.
 //! - [`keys`]: who may call, how often, and what another tenant is told.
@@ -19,6 +20,7 @@
 )]
 
 mod absences;
+mod admission;
 mod artifacts;
 mod bodies;
 mod executions;
