@@ -208,7 +208,17 @@ pub struct RequestConfig {
     /// Bytes per second that a body must average, after the first idle period.
     #[arg(long, env = "EXECBOX_BODY_MIN_RATE", default_value_t = 1_024, value_name = "B/S")]
     pub body_min_rate: u64,
-    /// Connections that are open at once.
+    /// Seconds that a caller may take nothing of an answer before its connection is closed.
+    #[arg(long, env = "EXECBOX_ANSWER_IDLE_SECONDS", default_value_t = 30, value_name = "S")]
+    pub answer_idle_seconds: u64,
+    /// Bytes per second of an answer that a caller must take on average, where it has to be waited for.
+    #[arg(long, env = "EXECBOX_ANSWER_MIN_RATE", default_value_t = 1_024, value_name = "B/S")]
+    pub answer_min_rate: u64,
+    /// Seconds after which a connection without a request is closed.
+    #[arg(long, env = "EXECBOX_KEEP_ALIVE_SECONDS", default_value_t = 30, value_name = "S")]
+    pub keep_alive_seconds: u64,
+    /// Connections that are open at once. From seven eighths of it on, each new one closes the one that has been idle
+    /// longest.
     #[arg(long, env = "EXECBOX_CONNECTIONS", default_value_t = 2_048, value_name = "N")]
     pub connections: usize,
     /// Uploads that are read at once; one more is answered 429.

@@ -2,6 +2,7 @@
 //!
 //! - [`executions`]: every way in and out of an execution, sync and async.
 //! - [`artifacts`]: lists and downloads, and names that try to get out.
+//! - [`connections`]: too many of them, idle ones, and callers that do not read.
 //! - [`server_routes`]: runtimes, health, metrics, documentation.
 //! - [`problems`]: every code of the table of errors.
 //! - [`bodies`]: caps, pace and shapes of bodies; raw requests.
@@ -23,6 +24,7 @@ mod absences;
 mod admission;
 mod artifacts;
 mod bodies;
+mod connections;
 mod executions;
 mod fake_sandbox;
 mod faults;
