@@ -10,6 +10,7 @@
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
+//! - [`descriptors`]: a server without open files to spare.
 //! - [`command_line`]: `execbox run` and the other commands.
 
 #![allow(unreachable_pub, reason = "one binary, nobody else reaches it")]
@@ -23,6 +24,7 @@
 
 mod behaviours;
 mod command_line;
+mod descriptors;
 mod engine;
 mod engine_faults;
 mod engine_restarts;
