@@ -13,7 +13,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/release/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench soak images openapi mutants-profile
+.PHONY: help setup build run demo test check fmt bench load soak images openapi mutants-profile
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ mutants-profile: setup ## Take away each field of the container profile, see a c
 bench: setup build ## Measure the overhead over a raw Engine cycle and a bare interpreter
 	$(BIN) images build python bash
 	cargo bench --locked --bench overhead
+
+load: setup build ## Measure under floods, slow callers and bad neighbours; fails when a figure is not held
+	$(BIN) images build python bash
+	cargo bench --locked --bench load
 
 COUNT ?= 10000
 soak: setup build ## Run 10,000 executions and look for anything left (fewer: COUNT=500)

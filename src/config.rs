@@ -60,6 +60,11 @@ pub struct Config {
     #[arg(long, env = "EXECBOX_TENANT_QUEUE_LENGTH", value_name = "N")]
     pub tenant_queue_length: Option<usize>,
 
+    /// Executions of one tenant that run at once; more of its own wait while others pass. Default: all workers, where
+    /// tenants only take turns. With fewer than the workers, one is always free for somebody else.
+    #[arg(long, env = "EXECBOX_TENANT_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub tenant_concurrency: Option<u16>,
+
     /// Seconds that running executions get to finish after SIGTERM.
     #[arg(long, env = "EXECBOX_DRAIN_SECONDS", default_value_t = 30, value_name = "S")]
     pub drain_seconds: u64,
@@ -203,7 +208,17 @@ pub struct RequestConfig {
     /// Bytes per second that a body must average, after the first idle period.
     #[arg(long, env = "EXECBOX_BODY_MIN_RATE", default_value_t = 1_024, value_name = "B/S")]
     pub body_min_rate: u64,
-    /// Connections that are open at once.
+    /// Seconds that a caller may take nothing of an answer before its connection is closed.
+    #[arg(long, env = "EXECBOX_ANSWER_IDLE_SECONDS", default_value_t = 30, value_name = "S")]
+    pub answer_idle_seconds: u64,
+    /// Bytes per second of an answer that a caller must take on average, where it has to be waited for.
+    #[arg(long, env = "EXECBOX_ANSWER_MIN_RATE", default_value_t = 1_024, value_name = "B/S")]
+    pub answer_min_rate: u64,
+    /// Seconds after which a connection without a request is closed.
+    #[arg(long, env = "EXECBOX_KEEP_ALIVE_SECONDS", default_value_t = 30, value_name = "S")]
+    pub keep_alive_seconds: u64,
+    /// Connections that are open at once. From seven eighths of it on, each new one closes the one that has been idle
+    /// longest.
     #[arg(long, env = "EXECBOX_CONNECTIONS", default_value_t = 2_048, value_name = "N")]
     pub connections: usize,
     /// Uploads that are read at once; one more is answered 429.
@@ -253,6 +268,12 @@ impl Config {
     #[must_use]
     pub fn tenant_queue_length(&self) -> usize {
         self.tenant_queue_length.unwrap_or(self.queue_length - self.queue_length / 10)
+    }
+
+    /// Executions of one tenant that run at once, with the default resolved.
+    #[must_use]
+    pub fn tenant_concurrency(&self) -> usize {
+        usize::from(self.tenant_concurrency.unwrap_or_else(|| self.workers()))
     }
 
     /// Defaults and ceilings of one execution.

@@ -5,7 +5,6 @@ use std::io;
 use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::config::Config;
 use crate::execution::service::{FinishHook, Service};
@@ -13,13 +12,6 @@ use crate::http;
 use crate::runtime::Catalogue;
 use crate::store::Keys;
 use crate::telemetry::Metrics;
-
-/// Threads that serve HTTP; programs run elsewhere.
-const MAX_THREADS: usize = 4;
-/// An idle connection is closed after this long.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// What answers in flight get after the drain, in seconds: everything that ran has ended by then.
-const CLOSE_SECONDS: u64 = 1;
 
 /// Everything the routes need. Cheap to clone.
 #[derive(Clone)]
@@ -52,17 +44,7 @@ pub fn count_finished(metrics: &Arc<Metrics>) -> FinishHook {
 /// The listener fails.
 pub async fn run(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let (service, config) = (app.service.clone(), Arc::clone(&app.config));
-    let state = http::State::new(app);
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(MAX_THREADS);
-    let server = actix_web::HttpServer::new(move || http::application(Arc::clone(&state)))
-        .workers(threads)
-        .max_connections(config.request.connections.div_ceil(threads))
-        .client_request_timeout(Duration::from_secs(config.request.head_seconds))
-        .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(CLOSE_SECONDS)
-        .disable_signals()
-        .listen(listener)?
-        .run();
+    let server = http::serve(listener, http::State::new(app))?;
     let handle = server.handle();
     let stop = async {
         shutdown.await;

@@ -42,6 +42,8 @@ pub struct Metrics {
     finished: Family<FinishedLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     upload_bytes: Counter,
+    connections: Gauge<i64, AtomicI64>,
+    cut: Family<CutLabels, Counter>,
     queued: Gauge<i64, AtomicI64>,
     running: Gauge<i64, AtomicI64>,
     kept: Gauge<i64, AtomicI64>,
@@ -59,6 +61,22 @@ struct RequestLabels {
     status: u16,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CutLabels {
+    reason: &'static str,
+}
+
+/// Why a connection was closed before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Its answer was not read, or not fast enough.
+    SlowReader,
+    /// The next request did not come, or did not come whole.
+    SlowHead,
+    /// It was idle, and others wanted in.
+    Crowded,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("execbox");
@@ -66,13 +84,16 @@ impl Default for Metrics {
         let requests = Family::default();
         let upload_bytes = Counter::default();
         let (queued, running, kept) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let (connections, cut) = (Gauge::default(), Family::default());
         registry.register("executions_finished", "Executions that finished", finished.clone());
         registry.register("http_requests", "Requests that were answered", requests.clone());
         registry.register("upload_bytes", "Bytes of request bodies that were read", upload_bytes.clone());
+        registry.register("connections", "Connections that are open", connections.clone());
+        registry.register("connections_cut", "Connections that were closed before their time", cut.clone());
         registry.register("executions_queued", "Executions that wait for a worker", queued.clone());
         registry.register("executions_running", "Executions that run", running.clone());
         registry.register("executions_kept", "Finished executions that are still kept", kept.clone());
-        Self { registry, finished, requests, upload_bytes, queued, running, kept }
+        Self { registry, finished, requests, upload_bytes, connections, cut, queued, running, kept }
     }
 }
 
@@ -101,6 +122,21 @@ impl Metrics {
         self.upload_bytes.inc_by(bytes);
     }
 
+    /// This many connections are open.
+    pub fn connections(&self, open: usize) {
+        self.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// A connection was closed before its time.
+    pub fn cut(&self, why: Cut) {
+        let reason = match why {
+            Cut::SlowReader => "slow_reader",
+            Cut::SlowHead => "slow_head",
+            Cut::Crowded => "crowded",
+        };
+        self.cut.get_or_create(&CutLabels { reason }).inc();
+    }
+
     /// The OpenMetrics text, with these numbers of executions.
     ///
     /// # Errors
@@ -126,11 +162,15 @@ mod tests {
         metrics.finished.get_or_create(&labels).inc();
         metrics.answered("/api/v1/eval", 200);
         metrics.uploaded(7);
+        metrics.connections(4);
+        metrics.cut(Cut::SlowReader);
         let text = metrics.text(3, 2, 1).unwrap();
         for line in [
             r#"execbox_executions_finished_total{language="python",reason="timed_out"} 1"#,
             r#"execbox_http_requests_total{route="/api/v1/eval",status="200"} 1"#,
             "execbox_upload_bytes_total 7",
+            "execbox_connections 4",
+            r#"execbox_connections_cut_total{reason="slow_reader"} 1"#,
             "execbox_executions_queued 3",
             "execbox_executions_running 2",
             "execbox_executions_kept 1",

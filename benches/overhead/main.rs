@@ -6,7 +6,7 @@
 //! - [`bare`]: the interpreter without a container.
 //! - [`engine_cycle`]: create, attach, start, wait, remove, through the Engine's socket.
 //! - [`server`]: the release binary as an operator starts it.
-//! - [`memory`]: what the server occupies while it is idle, uploaded to, flooded.
+//! - [`memory`]: what the server occupies while it is idle, uploaded to, flooded; [`resident`] is how it is measured.
 //! - [`speed`]: the turns.
 //! - [`samples`], [`table`]: the numbers and how they are shown.
 
@@ -16,9 +16,12 @@
 mod bare;
 mod engine_cycle;
 mod memory;
+mod resident;
 mod samples;
+#[allow(dead_code, reason = "the other benchmarks use the rest of it")]
 mod server;
 mod speed;
+#[allow(dead_code, reason = "the other benchmarks use the rest of it")]
 mod table;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
 //! What the server occupies: idle, while a big archive comes in, and while two programs flood their output.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,16 +7,15 @@ use reqwest::multipart::Part;
 use serde_json::json;
 
 use crate::Result;
+use crate::resident::{peak, resident};
 use crate::samples::timed;
 use crate::server::Server;
-use crate::table::{MB, Table, float};
+use crate::table::Table;
 
 /// Resident set of an idle server, in MB.
 const MAX_IDLE_MB: f64 = 20.0;
 /// Resident set of a busy server, in MB.
 const MAX_BUSY_MB: f64 = 80.0;
-/// Between two looks at the server's memory. The kernel's own high-water mark sees what lies between.
-const SAMPLE: Duration = Duration::from_millis(20);
 /// Before the idle server is looked at.
 const REST: Duration = Duration::from_secs(1);
 /// Size of the uploaded file.
@@ -135,30 +133,4 @@ fn noise() -> Bytes {
         state.to_le_bytes()
     });
     words.take(PIECE_BYTES / 8).flatten().collect()
-}
-
-/// The most that the process occupies while `work` goes on, in MB.
-async fn peak<T>(pid: u32, work: impl Future<Output = Result<T>>) -> Result<(f64, T)> {
-    // Sets the kernel's high-water mark back; where that is not allowed, only the samples count.
-    let exact = std::fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok();
-    let (mut most, mut work) = (0_f64, std::pin::pin!(work));
-    let value = loop {
-        most = most.max(resident(pid, "VmRSS")?);
-        tokio::select! {
-            value = &mut work => break value?,
-            () = tokio::time::sleep(SAMPLE) => {}
-        }
-    };
-    if exact {
-        most = most.max(resident(pid, "VmHWM")?);
-    }
-    Ok((most, value))
-}
-
-/// A field of the process's status, in MB.
-fn resident(pid: u32, field: &str) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("a status without memory")?;
-    Ok(float(kib.parse()?) * 1_024.0 / MB)
 }

@@ -1,5 +1,6 @@
 //! The release binary as an operator starts it: a process of its own, on a free port of the loopback interface.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ pub(crate) struct Server {
     url: String,
     client: reqwest::Client,
     ready_after: Duration,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Server {
@@ -41,12 +42,22 @@ impl Server {
         let pid = process.id().ok_or("the server ended while it started")?;
         let client = reqwest::Client::builder().no_proxy().timeout(10 * PATIENCE).build()?;
         tokio::time::timeout(PATIENCE, ready(&client, &url)).await?;
-        Ok(Self { process, pid, url, client, ready_after: began.elapsed(), _data: data })
+        Ok(Self { process, pid, url, client, ready_after: began.elapsed(), data })
     }
 
     /// From exec to the first 200 of `/readyz`.
     pub(crate) fn ready_after(&self) -> Duration {
         self.ready_after
+    }
+
+    /// Where it listens, without a path.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its data folder.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -68,6 +68,11 @@ impl Table {
         &mut self.rows[at]
     }
 
+    /// No row is over its limit.
+    pub(crate) fn holds(&self) -> bool {
+        self.rows.iter().all(|row| row.limit.is_none_or(|limit| row.value <= limit))
+    }
+
     /// A sentence below the table.
     pub(crate) fn note(&mut self, note: String) {
         self.notes.push(note);

@@ -56,6 +56,7 @@ impl Local {
             workers: 1,
             queue_length: 1,
             tenant_queue_length: 1,
+            tenant_concurrency: 1,
             retention: self.config.retention_policy(),
         };
         let service = Service::start(config, Arc::new(sandbox), store, &self.catalogue, Box::new(|_| {}));

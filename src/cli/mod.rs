@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod artifacts;
+mod descriptors;
 mod doctor;
 mod engine;
 mod failure;

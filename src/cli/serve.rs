@@ -9,7 +9,7 @@ use tracing::info;
 
 use crate::cli::failure::Failure;
 use crate::cli::signals::Signals;
-use crate::cli::{engine, output};
+use crate::cli::{descriptors, engine, output};
 use crate::config::Config;
 use crate::execution::service::{Service, ServiceConfig};
 use crate::http;
@@ -49,7 +49,9 @@ pub(super) fn serve(args: Args) -> Result<ExitCode, Failure> {
     let filter = format!("{},{AUDIT_FILTER},{}", http::LOG_FILTER, args.log);
     telemetry::init(args.log_json, &filter).map_err(Failure::usage)?;
     let runtime = super::tokio_runtime()?;
-    runtime.block_on(serve_until_signal(args.config))?;
+    let mut config = args.config;
+    descriptors::fit(&mut config);
+    runtime.block_on(serve_until_signal(config))?;
     // A blocking call that hangs must not hold the process.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
@@ -117,6 +119,7 @@ fn service_config(config: &Config) -> ServiceConfig {
         workers: config.workers(),
         queue_length: config.queue_length,
         tenant_queue_length: config.tenant_queue_length(),
+        tenant_concurrency: config.tenant_concurrency(),
         retention: config.retention_policy(),
     }
 }

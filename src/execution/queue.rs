@@ -1,10 +1,11 @@
-//! The bounded queue between submitters and workers: full means an immediate refusal, never a wait, and tenants take
-//! turns, so that one who floods it delays others by no more than one execution of theirs.
+//! The bounded queue between submitters and workers: full means an immediate refusal, never a wait. Tenants take
+//! turns, so that one who floods it delays others by no more than one execution of theirs, and a tenant that runs as
+//! many as it may is passed over until one of them ends.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 
 use crate::execution::id::Tenant;
 
@@ -17,25 +18,47 @@ pub(super) enum Full {
     Share,
 }
 
+/// Sizes of a queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QueueLimits {
+    /// Items that may wait.
+    pub(super) length: usize,
+    /// Items of one tenant that may wait.
+    pub(super) share: usize,
+    /// Items of one tenant that may be out at once.
+    pub(super) concurrency: usize,
+}
+
 /// First in, first out for each tenant; tenants in turn; with removal from the middle.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
-    capacity: usize,
-    /// Items that one tenant may have in it.
-    share: usize,
+    limits: QueueLimits,
     lanes: Mutex<Lanes<T>>,
-    /// One permit for each push. A removal leaves its permit behind; `pop` then finds nothing and waits on.
-    pushed: Semaphore,
+    /// Something may have become free to be taken. Whoever takes an item passes it on while there is more.
+    changed: Notify,
 }
 
 #[derive(Debug)]
 struct Lanes<T> {
     waiting: HashMap<Tenant, VecDeque<T>>,
+    /// Items that are out, of tenants that have some.
+    running: HashMap<Tenant, usize>,
     /// Tenants with something waiting, each once, the one whose turn is next first.
     turns: VecDeque<Tenant>,
     length: usize,
     /// Places that are taken by items on their way, by tenant.
     reserved: HashMap<Tenant, usize>,
+    closed: bool,
+}
+
+/// One less; a tenant with none is not kept.
+fn count_down(counts: &mut HashMap<Tenant, usize>, tenant: &Tenant) {
+    if let Some(count) = counts.get_mut(tenant) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(tenant);
+        }
+    }
 }
 
 impl<T> Lanes<T> {
@@ -48,34 +71,54 @@ impl<T> Lanes<T> {
         self.length += 1;
     }
 
-    fn release(&mut self, tenant: &Tenant) {
-        if let Some(count) = self.reserved.get_mut(tenant) {
-            *count -= 1;
-            if *count == 0 {
-                self.reserved.remove(tenant);
-            }
-        }
+    /// Whose turn it is, among those that may have one more out. Never looks far: those that may not have at least
+    /// one of the workers each.
+    fn next_turn(&self, concurrency: usize) -> Option<usize> {
+        self.turns.iter().position(|tenant| self.running.get(tenant).is_none_or(|out| *out < concurrency))
     }
 
-    fn take_next(&mut self) -> Option<T> {
-        let tenant = self.turns.pop_front()?;
+    fn take_next(&mut self, concurrency: usize) -> Option<(Tenant, T)> {
+        let tenant = self.turns.remove(self.next_turn(concurrency)?)?;
         let lane = self.waiting.get_mut(&tenant)?;
-        let item = lane.pop_front();
-        self.length -= usize::from(item.is_some());
+        let item = lane.pop_front()?;
+        self.length -= 1;
         if lane.is_empty() {
             self.waiting.remove(&tenant);
         } else {
-            self.turns.push_back(tenant);
+            self.turns.push_back(tenant.clone());
         }
-        item
+        *self.running.entry(tenant.clone()).or_default() += 1;
+        Some((tenant, item))
+    }
+}
+
+/// An item that was taken. Until it is dropped it counts as one that its tenant has out.
+#[derive(Debug)]
+pub(super) struct Taken<'a, T> {
+    pub(super) item: T,
+    tenant: Tenant,
+    queue: &'a Queue<T>,
+}
+
+impl<T> Drop for Taken<'_, T> {
+    fn drop(&mut self) {
+        self.queue.give_back(&self.tenant);
     }
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(capacity: usize, share: usize) -> Self {
-        let lanes =
-            Lanes { waiting: HashMap::new(), turns: VecDeque::new(), length: 0, reserved: HashMap::new() };
-        Self { capacity, share, lanes: Mutex::new(lanes), pushed: Semaphore::new(0) }
+    pub(super) fn new(limits: QueueLimits) -> Self {
+        let lanes = Lanes {
+            waiting: HashMap::new(),
+            running: HashMap::new(),
+            turns: VecDeque::new(),
+            length: 0,
+            reserved: HashMap::new(),
+            closed: false,
+        };
+        // With none at once, nothing would ever run.
+        let limits = QueueLimits { concurrency: limits.concurrency.max(1), ..limits };
+        Self { limits, lanes: Mutex::new(lanes), changed: Notify::new() }
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes<T>> {
@@ -86,12 +129,12 @@ impl<T> Queue<T> {
     pub(super) fn reserve(&self, tenant: &Tenant) -> Result<(), Full> {
         let lanes = &mut *self.lanes();
         let on_their_way: usize = lanes.reserved.values().sum();
-        if lanes.length + on_their_way >= self.capacity || self.pushed.is_closed() {
+        if lanes.length + on_their_way >= self.limits.length || lanes.closed {
             return Err(Full::Queue);
         }
         let waiting = lanes.waiting.get(tenant).map_or(0, VecDeque::len);
         let on_its_way = lanes.reserved.get(tenant).copied().unwrap_or(0);
-        if waiting + on_its_way >= self.share {
+        if waiting + on_its_way >= self.limits.share {
             return Err(Full::Share);
         }
         *lanes.reserved.entry(tenant.clone()).or_default() += 1;
@@ -100,35 +143,50 @@ impl<T> Queue<T> {
 
     /// The place that was reserved is not needed.
     pub(super) fn release(&self, tenant: &Tenant) {
-        self.lanes().release(tenant);
+        count_down(&mut self.lanes().reserved, tenant);
     }
 
     /// Adds at the end of the tenant's lane, in the place that was reserved. Gives it back when the queue was closed.
     pub(super) fn push(&self, tenant: &Tenant, item: T) -> Result<(), T> {
         let lanes = &mut *self.lanes();
-        lanes.release(tenant);
-        if self.pushed.is_closed() {
+        count_down(&mut lanes.reserved, tenant);
+        if lanes.closed {
             return Err(item);
         }
         lanes.add(tenant, item);
-        self.pushed.add_permits(1);
+        self.changed.notify_one();
         Ok(())
     }
 
     /// Adds an item that was accepted before, whatever room there is.
     pub(super) fn restore(&self, tenant: &Tenant, item: T) {
         self.lanes().add(tenant, item);
-        self.pushed.add_permits(1);
+        self.changed.notify_one();
     }
 
     /// Takes the first of the tenant whose turn it is, waiting for one; `None` once closed.
-    pub(super) async fn pop(&self) -> Option<T> {
+    pub(super) async fn pop(&self) -> Option<Taken<'_, T>> {
         loop {
-            self.pushed.acquire().await.ok()?.forget();
-            if let Some(item) = self.lanes().take_next() {
-                return Some(item);
+            let changed = self.changed.notified();
+            {
+                let lanes = &mut *self.lanes();
+                if lanes.closed {
+                    return None;
+                }
+                if let Some((tenant, item)) = lanes.take_next(self.limits.concurrency) {
+                    if lanes.next_turn(self.limits.concurrency).is_some() {
+                        self.changed.notify_one();
+                    }
+                    return Some(Taken { item, tenant, queue: self });
+                }
             }
+            changed.await;
         }
+    }
+
+    fn give_back(&self, tenant: &Tenant) {
+        count_down(&mut self.lanes().running, tenant);
+        self.changed.notify_one();
     }
 
     /// Takes out the one that matches of this tenant's, where it waits.
@@ -146,7 +204,8 @@ impl<T> Queue<T> {
 
     /// Nothing goes in or out any more.
     pub(super) fn close(&self) {
-        self.pushed.close();
+        self.lanes().closed = true;
+        self.changed.notify_waiters();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -156,10 +215,22 @@ impl<T> Queue<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
 
     fn tenant(name: &str) -> Tenant {
         Tenant::named(name)
+    }
+
+    fn queue<T>(length: usize, share: usize) -> Queue<T> {
+        Queue::new(QueueLimits { length, share, concurrency: usize::MAX })
+    }
+
+    /// At most this many of one tenant out at once.
+    fn narrow<T>(concurrency: usize) -> Queue<T> {
+        Queue::new(QueueLimits { length: 100, share: 100, concurrency })
     }
 
     fn push<T: std::fmt::Debug>(queue: &Queue<T>, tenant: &Tenant, item: T) -> Result<(), Full> {
@@ -168,35 +239,46 @@ mod tests {
         Ok(())
     }
 
+    /// Takes one for good.
+    async fn pop<T: Clone>(queue: &Queue<T>) -> Option<T> {
+        queue.pop().await.map(|taken| taken.item.clone())
+    }
+
+    /// Takes one if one may be taken now.
+    fn take<T>(queue: &Queue<T>) -> Option<Taken<'_, T>> {
+        use futures::FutureExt as _;
+        queue.pop().now_or_never().flatten()
+    }
+
     #[tokio::test]
     async fn first_in_first_out_and_full_is_refused() {
-        let (queue, a) = (Queue::new(2, 2), tenant("a"));
+        let (queue, a) = (queue(2, 2), tenant("a"));
         assert_eq!(
             (push(&queue, &a, 1), push(&queue, &a, 2), push(&queue, &a, 3)),
             (Ok(()), Ok(()), Err(Full::Queue))
         );
-        assert_eq!((queue.pop().await, queue.pop().await, queue.len()), (Some(1), Some(2), 0));
+        assert_eq!((pop(&queue).await, pop(&queue).await, queue.len()), (Some(1), Some(2), 0));
     }
 
     #[tokio::test]
     async fn tenants_take_turns_whoever_came_first() {
-        let (queue, a, b, c) = (Queue::new(100, 100), tenant("a"), tenant("b"), tenant("c"));
+        let (queue, a, b, c) = (queue(100, 100), tenant("a"), tenant("b"), tenant("c"));
         for number in 0..4 {
             push(&queue, &a, ("a", number)).unwrap();
         }
         push(&queue, &b, ("b", 0)).unwrap();
         push(&queue, &b, ("b", 1)).unwrap();
-        let mut seen = vec![queue.pop().await.unwrap()];
+        let mut seen = vec![pop(&queue).await.unwrap()];
         push(&queue, &c, ("c", 0)).unwrap();
         for _ in 0..6 {
-            seen.push(queue.pop().await.unwrap());
+            seen.push(pop(&queue).await.unwrap());
         }
         assert_eq!(seen, [("a", 0), ("b", 0), ("a", 1), ("c", 0), ("b", 1), ("a", 2), ("a", 3)]);
     }
 
     #[test]
     fn one_tenant_can_not_take_the_whole_queue() {
-        let (queue, a, b) = (Queue::new(10, 6), tenant("a"), tenant("b"));
+        let (queue, a, b) = (queue(10, 6), tenant("a"), tenant("b"));
         let taken = (0..10).filter(|item| push(&queue, &a, *item).is_ok()).count();
         assert_eq!((taken, push(&queue, &a, 0)), (6, Err(Full::Share)));
         let taken = (0..10).filter(|item| push(&queue, &b, *item).is_ok()).count();
@@ -205,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_place_is_taken_from_its_reservation_on() {
-        let (queue, a, b) = (Queue::<u8>::new(2, 2), tenant("a"), tenant("b"));
+        let (queue, a, b) = (queue::<u8>(2, 2), tenant("a"), tenant("b"));
         assert_eq!(
             (queue.reserve(&a), queue.reserve(&b), queue.reserve(&b)),
             (Ok(()), Ok(()), Err(Full::Queue))
@@ -221,14 +303,86 @@ mod tests {
 
     #[tokio::test]
     async fn a_removed_item_is_never_popped_and_frees_its_place() {
-        let (queue, a, b) = (Queue::new(2, 2), tenant("a"), tenant("b"));
+        let (queue, a, b) = (queue(2, 2), tenant("a"), tenant("b"));
         push(&queue, &a, 1).unwrap();
         push(&queue, &b, 2).unwrap();
         assert_eq!(queue.remove(&a, |item| *item == 1), Some(1));
         assert_eq!(queue.remove(&a, |item| *item == 1), None);
         push(&queue, &a, 3).unwrap();
-        assert_eq!((queue.pop().await, queue.pop().await), (Some(2), Some(3)));
+        assert_eq!((pop(&queue).await, pop(&queue).await), (Some(2), Some(3)));
         queue.close();
-        assert_eq!((queue.pop().await, push(&queue, &a, 5)), (None, Err(Full::Queue)));
+        assert_eq!((pop(&queue).await, push(&queue, &a, 5)), (None, Err(Full::Queue)));
+    }
+
+    #[test]
+    fn a_tenant_at_its_limit_is_passed_over_and_keeps_its_turn() {
+        let (queue, a, b) = (narrow(2), tenant("a"), tenant("b"));
+        (0..4).for_each(|number| push(&queue, &a, ("a", number)).unwrap());
+        let (first, second) = (take(&queue).unwrap(), take(&queue).unwrap());
+        assert_eq!((first.item, second.item), (("a", 0), ("a", 1)));
+        assert!(take(&queue).is_none(), "two of it are out");
+        push(&queue, &b, ("b", 0)).unwrap();
+        push(&queue, &b, ("b", 1)).unwrap();
+        let other = take(&queue).unwrap();
+        assert_eq!(other.item, ("b", 0));
+        drop(first);
+        assert_eq!(take(&queue).unwrap().item, ("a", 2), "its turn was before the other's second");
+        drop((second, other));
+        assert_eq!(queue.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_one_wakes_whoever_waits_for_the_next() {
+        let (queue, a) = (Arc::new(narrow(1)), tenant("a"));
+        push(&queue, &a, 1).unwrap();
+        push(&queue, &a, 2).unwrap();
+        let first = queue.pop().await.unwrap();
+        let waiter = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { pop(&queue).await }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!waiter.is_finished());
+        drop(first);
+        assert_eq!(waiter.await.unwrap(), Some(2));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_item_is_taken_once_and_no_tenant_is_over_its_limit() {
+        const TENANTS: usize = 5;
+        const EACH: usize = 200;
+        let queue = Arc::new(Queue::new(QueueLimits { length: TENANTS * EACH, share: EACH, concurrency: 2 }));
+        let out: Arc<[std::sync::atomic::AtomicUsize; TENANTS]> = Arc::default();
+        let (done, mut results) = tokio::sync::mpsc::unbounded_channel();
+        let workers: Vec<_> = (0..7)
+            .map(|_| {
+                let (queue, out, done) = (Arc::clone(&queue), Arc::clone(&out), done.clone());
+                tokio::spawn(async move {
+                    while let Some(taken) = queue.pop().await {
+                        let (tenant, number): (usize, usize) = taken.item;
+                        let out = &out[tenant];
+                        let most = out.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+                        tokio::task::yield_now().await;
+                        out.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        done.send((tenant, number, most)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for number in 0..EACH {
+            for index in 0..TENANTS {
+                push(&queue, &tenant(&format!("t{index}")), (index, number)).unwrap();
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..TENANTS * EACH {
+            let next = tokio::time::timeout(Duration::from_secs(20), results.recv()).await;
+            let (tenant, number, most) = next.expect("an item was forgotten").unwrap();
+            assert!(seen.insert((tenant, number)) && most <= 2, "{tenant} {number} {most}");
+        }
+        queue.close();
+        for worker in workers {
+            tokio::time::timeout(Duration::from_secs(20), worker).await.expect("it ends").unwrap();
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::execution::entry::{Entry, Waited};
 use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::idempotency::IdempotencyKey;
 use crate::execution::live::{Follower, Live};
-use crate::execution::queue::{Full, Queue};
+use crate::execution::queue::{Full, Queue, QueueLimits};
 use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Execution, Status};
 use crate::execution::{accepting, finishing, record, recovery, worker};
@@ -33,6 +33,8 @@ pub struct ServiceConfig {
     pub queue_length: usize,
     /// How many of them may be one tenant's.
     pub tenant_queue_length: usize,
+    /// How many of those that run at once may be one tenant's.
+    pub tenant_concurrency: usize,
     /// How long finished ones are kept, and how many.
     pub retention: RetentionPolicy,
 }
@@ -160,7 +162,11 @@ impl Service {
         let inner = Arc::new(Inner {
             sandbox,
             store,
-            queue: Queue::new(config.queue_length, config.tenant_queue_length),
+            queue: Queue::new(QueueLimits {
+                length: config.queue_length,
+                share: config.tenant_queue_length,
+                concurrency: config.tenant_concurrency,
+            }),
             config,
             entries: Mutex::default(),
             finishers: Mutex::default(),

@@ -22,8 +22,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 const STORE_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) async fn work(inner: Arc<Inner>, slot: u16) {
-    while let Some(entry) = inner.queue.pop().await {
-        see_through(&inner, &entry, slot).await;
+    while let Some(taken) = inner.queue.pop().await {
+        see_through(&inner, &taken.item, slot).await;
     }
 }
 

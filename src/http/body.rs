@@ -1,7 +1,5 @@
-//! The body of a request as a stream that holds its own cap and pace: the web framework has a limit on neither the
-//! time nor the rate of a body.
+//! The body of a request as a stream that holds its own cap and pace.
 
-use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,20 +11,11 @@ use actix_web::http::header;
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpMessage as _, HttpRequest};
 use futures::{Stream, StreamExt as _};
-use tokio::time::{Instant, Sleep};
 
 use crate::config::RequestConfig;
 use crate::http::error::{ApiError, Code};
+use crate::http::pace::{Pace, TooSlow};
 use crate::telemetry::Metrics;
-
-/// How slowly a body may come.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    /// Longest wait for a single byte.
-    idle: Duration,
-    /// Least average, in bytes per second, once more than `idle` was waited in all.
-    rate: u64,
-}
 
 /// A body under a cap and a pace. Only the time spent waiting for the caller counts, never our own.
 pub(super) struct Body {
@@ -34,9 +23,6 @@ pub(super) struct Body {
     pace: Pace,
     cap: u64,
     received: u64,
-    waited: Duration,
-    waiting_since: Option<Instant>,
-    alarm: Pin<Box<Sleep>>,
     metrics: std::sync::Arc<Metrics>,
 }
 
@@ -47,9 +33,8 @@ impl Body {
         cap: u64,
         metrics: std::sync::Arc<Metrics>,
     ) -> Self {
-        let pace = Pace { idle: Duration::from_secs(config.body_idle_seconds), rate: config.body_min_rate };
-        let alarm = Box::pin(tokio::time::sleep(pace.idle));
-        Self { payload, pace, cap, received: 0, waited: Duration::ZERO, waiting_since: None, alarm, metrics }
+        let pace = Pace::new(Duration::from_secs(config.body_idle_seconds), config.body_min_rate);
+        Self { payload, pace, cap, received: 0, metrics }
     }
 
     /// Everything, in memory; for small bodies.
@@ -65,26 +50,11 @@ impl Body {
     fn take(&mut self, chunk: Bytes) -> Result<Bytes, PayloadError> {
         self.received += chunk.len() as u64;
         self.metrics.uploaded(chunk.len() as u64);
-        if let Some(since) = self.waiting_since.take() {
-            self.waited += since.elapsed();
-        }
         if self.received > self.cap {
             return Err(PayloadError::Overflow);
         }
-        let least = u128::from(self.pace.rate) * self.waited.as_millis() / 1000;
-        if self.waited > self.pace.idle && u128::from(self.received) < least {
-            return Err(slow());
-        }
+        self.pace.moved(chunk.len()).map_err(slow)?;
         Ok(chunk)
-    }
-
-    fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
-        if self.waiting_since.is_none() {
-            let now = Instant::now();
-            self.waiting_since = Some(now);
-            self.alarm.as_mut().reset(now + self.pace.idle);
-        }
-        self.alarm.as_mut().poll(context).map(|()| Some(Err(slow())))
     }
 }
 
@@ -96,13 +66,13 @@ impl Stream for Body {
         match Pin::new(&mut this.payload).poll_next(context) {
             Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Some(this.take(chunk))),
             Poll::Ready(other) => Poll::Ready(other),
-            Poll::Pending => this.poll_idle(context),
+            Poll::Pending => this.pace.poll_stalled(context).map(|too_slow| Some(Err(slow(too_slow)))),
         }
     }
 }
 
 /// How the deadline travels through the multipart reader, which passes only the framework's own errors on.
-fn slow() -> PayloadError {
+fn slow(_: TooSlow) -> PayloadError {
     PayloadError::Io(io::Error::from(io::ErrorKind::TimedOut))
 }
 

@@ -1,16 +1,20 @@
 //! What every request passes on its way in and out: its id, the host and key checks, the problem body, headers, one log line.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use actix_web::HttpMessage as _;
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::web::Data;
+use actix_web::web::{Bytes, Data};
 use tracing::info;
 use uuid::Uuid;
 
+use crate::http::connections::{Busy, Connection};
 use crate::http::error::{ApiError, Code};
 use crate::http::rate::Standing;
 use crate::http::{State, auth};
@@ -31,6 +35,7 @@ pub(super) async fn edge(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
+    let busy = request.conn_data::<Arc<Connection>>().map(Connection::begin);
     let id = request_id(request.headers());
     let mut response = match check(&state, &request, &id) {
         Ok(()) => as_problem(next.call(request).await?.map_into_boxed_body(), &id),
@@ -43,7 +48,28 @@ pub(super) async fn edge(
     let docs = response.request().path().starts_with("/docs");
     add_headers(response.headers_mut(), &id, docs);
     record(&state, &response, &id, started);
-    Ok(response)
+    Ok(response.map_body(|_, body| BoxBody::new(BusyBody { body, _busy: busy })))
+}
+
+/// An answer's body. Its connection is busy for as long as there is something of it left.
+struct BusyBody {
+    body: BoxBody,
+    _busy: Option<Busy>,
+}
+
+impl MessageBody for BusyBody {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
 }
 
 /// What a request must pass before its route is looked for.

@@ -19,6 +19,7 @@ use crate::http::idempotency;
 use crate::http::multipart::{self, Caps};
 use crate::http::request::{ExecRequest, parse};
 use crate::http::result::ExecResult;
+use crate::http::result_stream;
 use crate::http::submission::Inline;
 use crate::limits::KIB;
 use crate::store::Scope;
@@ -214,5 +215,5 @@ async fn wait(state: &State, caller: &Caller, id: ExecutionId) -> Result<HttpRes
         // An async one that this request named by its idempotency key: the next server finishes it.
         return Err(ApiError::new(Code::Draining, "the server is shutting down; ask again in a moment"));
     }
-    Ok(HttpResponse::Ok().json(ExecResult::from(&execution)))
+    result_stream::respond(&execution)
 }

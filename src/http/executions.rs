@@ -14,6 +14,7 @@ use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::error::{ApiError, Code, Problems};
 use crate::http::result::ExecResult;
+use crate::http::result_stream;
 use crate::store::Scope;
 
 /// The longest wait that one request may ask for, in seconds.
@@ -73,7 +74,7 @@ pub(super) async fn get(
     let found = state.app.service.wait(tenant, id, Some(Duration::from_secs(wait))).await?;
     caller.audit("read", id, found.is_some());
     let execution = found.ok_or_else(ApiError::no_execution)?;
-    Ok(HttpResponse::Ok().json(ExecResult::from(&execution)))
+    result_stream::respond(&execution)
 }
 
 /// Kills it. One that has ended already stays as it is.

@@ -1,11 +1,12 @@
 //! HTTP: routes, extractors, wire types, errors, OpenAPI. The only place that knows the web framework.
 //!
-//! Every request goes the same way: `edge.rs` gives it an id and checks its host, `auth.rs` its key, a handler of one
+//! Every request goes the same way: `listener.rs` puts its connection under the deadlines of `stream.rs`, `edge.rs` gives it an id and checks its host, `auth.rs` its key, a handler of one
 //! of the resource files reads it, and every refusal becomes a problem by the one table in [`error`].
 
 mod artifacts;
 mod auth;
 mod body;
+mod connections;
 mod docs;
 mod edge;
 pub mod error;
@@ -14,11 +15,15 @@ mod executions;
 mod health;
 mod hosts;
 mod idempotency;
+mod listener;
 mod multipart;
+mod pace;
 mod rate;
 mod request;
 mod result;
+mod result_stream;
 mod runtimes;
+mod stream;
 mod submission;
 
 use std::sync::Arc;
@@ -30,6 +35,7 @@ use actix_web::{HttpResponse, Resource};
 use tokio::sync::Semaphore;
 
 pub use docs::openapi_json;
+pub use listener::serve;
 
 use crate::http::auth::Door;
 use crate::http::error::{ApiError, Code};
@@ -117,7 +123,7 @@ impl State {
 }
 
 /// The application with all its routes, for one thread of the server.
-pub fn application(
+fn application(
     state: Arc<State>,
 ) -> actix_web::App<
     impl ServiceFactory<

@@ -54,7 +54,7 @@ pub(super) struct ExecResult {
     result: Option<String>,
     /// The compile phase, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    compile: Option<Compile>,
+    pub(super) compile: Option<Compile>,
     /// Files that came back.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -126,8 +126,8 @@ pub(super) enum Reason {
 pub(super) struct Compile {
     stdout: String,
     stderr: String,
-    exit_code: i32,
-    duration_ms: u64,
+    pub(super) exit_code: i32,
+    pub(super) duration_ms: u64,
 }
 
 /// A file that the program left.

@@ -77,6 +77,8 @@ pub(super) struct RequestLimits {
     queue_length: usize,
     /// How many of them may be one tenant's.
     tenant_queue_length: usize,
+    /// Executions of one tenant that run at once.
+    tenant_concurrency: usize,
 }
 
 /// The languages on offer, and what an execution may use.
@@ -119,6 +121,7 @@ impl LimitTable {
                 eval_code_kb: request.eval_code_kb,
                 queue_length: config.queue_length,
                 tenant_queue_length: config.tenant_queue_length(),
+                tenant_concurrency: config.tenant_concurrency(),
             },
         }
     }

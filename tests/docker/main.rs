@@ -11,6 +11,7 @@
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
 //! - [`storage`]: a full disk, a damaged database.
+//! - [`descriptors`]: a server without open files to spare.
 //! - [`command_line`]: `execbox run` and the other commands.
 
 #![allow(unreachable_pub, reason = "one binary, nobody else reaches it")]
@@ -24,6 +25,7 @@
 
 mod behaviours;
 mod command_line;
+mod descriptors;
 mod engine;
 mod engine_faults;
 mod engine_restarts;

@@ -128,6 +128,28 @@ async fn a_body_that_stalls_or_drips_is_given_up() {
     app.finish().await;
 }
 
+/// A caller that was fast at first gets no credit for a stall later.
+#[tokio::test]
+async fn a_body_that_drips_after_a_fast_start_is_given_up() {
+    let app = TestApp::with(|config| {
+        config.request.body_idle_seconds = 1;
+        config.request.body_min_rate = 1_000;
+    })
+    .await;
+    let headers = "Content-Type: application/json\r\nContent-Length: 5000000\r\n";
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    let fast = format!("{{\"code\": \"{}", "a".repeat(2_000_000));
+    stream.write_all(post("/api/v1/exec/sync", headers, &fast).as_bytes()).await.unwrap();
+    let began = Instant::now();
+    while tokio::time::timeout(Duration::from_millis(200), stream.readable()).await.is_err() {
+        stream.write_all(b" ").await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(8), "the fast start is still paid back");
+    }
+    let answer = read_all(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn uploads_are_bounded() {
     let app = TestApp::with(|config| config.request.uploads = 1).await;

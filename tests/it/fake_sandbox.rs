@@ -27,6 +27,9 @@ pub(crate) const ARTIFACTS: &[(&str, &[u8])] = &[
     ("empty", b""),
 ];
 
+/// Size of what `fake: large_artifact` leaves.
+const LARGE: usize = 4 << 20;
+
 /// Text of a failure that must never reach a caller.
 pub(crate) const SECRET: &str = "/var/lib/docker/containers/0123456789ab";
 
@@ -100,7 +103,8 @@ impl FakeSandbox {
             "broken" => Err(SandboxError::Engine(SECRET.into())),
             "image" => Err(SandboxError::Image("the image of python could not be built: no network".into())),
             "panic" => panic!("the fake sandbox was told to"),
-            "artifacts" => leave_artifacts(&job),
+            "artifacts" => leave_artifacts(&job, ARTIFACTS),
+            "large_artifact" => leave_artifacts(&job, &[("large", &vec![7; LARGE])]),
             other => Ok(outcome(other, events)),
         }
     }
@@ -157,9 +161,9 @@ fn killed() -> Report {
     failed(Reason::Killed, "it was killed on request")
 }
 
-fn leave_artifacts(job: &Job) -> Result<Report, SandboxError> {
+fn leave_artifacts(job: &Job, files: &[(&str, &[u8])]) -> Result<Report, SandboxError> {
     let mut artifacts = Vec::new();
-    for (index, (path, content)) in ARTIFACTS.iter().enumerate() {
+    for (index, (path, content)) in files.iter().enumerate() {
         let file = job.artifact_dir.join(index.to_string());
         std::fs::write(&file, content)?;
         let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();

@@ -2,10 +2,12 @@
 //!
 //! - [`executions`]: every way in and out of an execution, sync and async.
 //! - [`artifacts`]: lists and downloads, and names that try to get out.
+//! - [`connections`]: too many of them, idle ones, and callers that do not read.
 //! - [`server_routes`]: runtimes, health, metrics, documentation.
 //! - [`problems`]: every code of the table of errors.
 //! - [`bodies`]: caps, pace and shapes of bodies; raw requests.
 //! - [`python_executor`]: bodies as that project's own clients send them.
+//! - [`admission`]: who runs next, how many at once, and floods of submissions.
 //! - [`faults`]: retries, panics, full queues, drain, callers that go away.
 //! - [`idempotency`]: requests that name themselves.
 //! - [`keys`]: who may call, how often, and what another tenant is told.
@@ -19,8 +21,10 @@
 )]
 
 mod absences;
+mod admission;
 mod artifacts;
 mod bodies;
+mod connections;
 mod executions;
 mod fake_sandbox;
 mod faults;

@@ -1,0 +1,141 @@
+//! The connections that are open. When there are almost too many, the ones that have been idle longest make room: who
+//! opens thousands and sends nothing keeps nobody out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use futures::task::AtomicWaker;
+
+use crate::telemetry::{Cut, Metrics};
+
+/// All connections of a server, whatever the number of its threads.
+pub(super) struct Connections {
+    /// With more than this many open, the longest idle one is closed for each new one.
+    crowded: usize,
+    open: Mutex<Open>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Open {
+    count: usize,
+    /// Those between two requests, by when that began.
+    idle: BTreeMap<u64, Arc<Connection>>,
+    next: u64,
+}
+
+/// One connection.
+pub(super) struct Connection {
+    all: Arc<Connections>,
+    /// A request is read, worked on or answered. Changed under the lock of `all`.
+    busy: AtomicBool,
+    /// Key in `idle`. Used under the lock of `all`.
+    since: AtomicU64,
+    /// Changed under the lock of `all`.
+    closed: AtomicBool,
+    /// It has to make room.
+    evicted: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// A request on a connection, until the last byte of its answer was handed over.
+pub(super) struct Busy(Arc<Connection>);
+
+impl Connections {
+    /// `most` connections fit.
+    pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { crowded: most - most / 8, open: Mutex::default(), metrics })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new connection, idle until its first request.
+    pub(super) fn add(self: &Arc<Self>) -> Arc<Connection> {
+        let connection = Arc::new(Connection {
+            all: Arc::clone(self),
+            busy: true.into(),
+            since: 0.into(),
+            closed: false.into(),
+            evicted: false.into(),
+            waker: AtomicWaker::new(),
+        });
+        let open = &mut *self.open();
+        open.count += 1;
+        if open.count > self.crowded
+            && let Some((_, longest)) = open.idle.pop_first()
+        {
+            longest.evicted.store(true, Ordering::Release);
+            longest.waker.wake();
+        }
+        open.rest(&connection);
+        self.metrics.connections(open.count);
+        connection
+    }
+}
+
+impl Open {
+    fn rest(&mut self, connection: &Arc<Connection>) {
+        self.next += 1;
+        connection.since.store(self.next, Ordering::Relaxed);
+        connection.busy.store(false, Ordering::Release);
+        self.idle.insert(self.next, Arc::clone(connection));
+    }
+}
+
+impl Connection {
+    /// A request begins. It is not cut off even if room was to be made just now.
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        let open = &mut *self.all.open();
+        open.idle.remove(&self.since.load(Ordering::Relaxed));
+        self.busy.store(true, Ordering::Release);
+        self.evicted.store(false, Ordering::Release);
+        Busy(Arc::clone(self))
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// It has to make room for another.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Acquire)
+    }
+
+    /// Who looks at it when something has changed.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// It is closed before its time.
+    pub(super) fn cut(&self, why: Cut) {
+        self.all.metrics.cut(why);
+    }
+
+    /// It is closed. Called once.
+    pub(super) fn remove(&self) {
+        let open = &mut *self.all.open();
+        self.closed.store(true, Ordering::Release);
+        open.idle.remove(&self.since.load(Ordering::Relaxed));
+        open.count -= 1;
+        self.all.metrics.connections(open.count);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Self(connection) = self;
+        {
+            let open = &mut *connection.all.open();
+            if connection.closed.load(Ordering::Acquire) {
+                return;
+            }
+            open.rest(connection);
+        }
+        // So that the time it may be idle begins now, whatever was read ahead.
+        connection.waker.wake();
+    }
+}

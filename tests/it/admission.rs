@@ -1,0 +1,86 @@
+//! Who runs next: tenants beside each other, and more submissions than there is room for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use reqwest::Method;
+
+use crate::keys::{User, spec};
+use crate::test_app::{Answer, TestApp, fake};
+
+#[tokio::test]
+async fn a_tenant_at_its_limit_waits_and_others_pass() {
+    let app = TestApp::with(|config| {
+        config.workers = Some(3);
+        config.tenant_concurrency = Some(1);
+    })
+    .await;
+    let (flood, other) = (User::new(&app, &spec("flood")), User::new(&app, &spec("other")));
+    let mut hanging = Vec::new();
+    for _ in 0..5 {
+        hanging.push(flood.submit("hang").await);
+    }
+    for _ in 0..3 {
+        let answer = other.post("/api/v1/exec/sync", &fake("exit 0")).await;
+        assert_eq!(answer.assert_ok()["status"], "completed", "two workers are free for it");
+    }
+    // Each end lets exactly the next one start.
+    for (index, path) in hanging.iter().enumerate() {
+        while flood.get(path).await.assert_ok()["status"] != "running" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for later in &hanging[index + 1..] {
+            assert_eq!(flood.get(later).await.assert_ok()["status"], "pending");
+        }
+        let killed = Answer::read(flood.ask(Method::DELETE, path, None).await).await;
+        assert_eq!(killed.assert_ok()["status"], "killed");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn alone_a_tenant_has_every_worker() {
+    let app = TestApp::with(|config| config.workers = Some(3)).await;
+    let mut hanging = Vec::new();
+    for _ in 0..3 {
+        hanging.push(app.submit("hang").await);
+    }
+    for path in &hanging {
+        app.until(path, "running").await;
+    }
+    for path in &hanging {
+        app.delete(path).await.assert_ok();
+    }
+    app.finish().await;
+}
+
+/// B13: what is accepted is run, what is refused says when to come again, and no id is lost or given twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_submissions_at_once_are_run_or_refused() {
+    const SUBMISSIONS: usize = 10_000;
+    const AT_ONCE: usize = 500;
+    let app = TestApp::with(|config| config.queue_length = 400).await;
+    let body = fake("sleep 5");
+    let submissions = futures::stream::iter(0..SUBMISSIONS)
+        .map(|_| app.post_json("/api/v1/exec/async", &body))
+        .buffer_unordered(AT_ONCE);
+    let answers: Vec<_> = submissions.collect().await;
+    let mut accepted = BTreeSet::new();
+    for answer in &answers {
+        if answer.status == 202 {
+            assert!(accepted.insert(answer.body["execution_id"].as_str().unwrap().to_owned()), "given twice");
+        } else {
+            answer.assert_problem(429, "queue_full");
+            assert!(answer.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+        }
+    }
+    let refused = SUBMISSIONS - accepted.len();
+    assert!(accepted.len() >= 360 && refused > 0, "{} accepted, {refused} refused", accepted.len());
+    for id in &accepted {
+        let done = app.get(&format!("/api/v1/executions/{id}?wait=60")).await;
+        assert_eq!(done.assert_ok()["status"], "completed", "{}", done.body);
+    }
+    assert_eq!(app.sandbox.jobs(), accepted.len(), "each of them ran, and nothing else");
+    app.finish().await;
+}
