@@ -14,7 +14,7 @@ DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench soak images openapi mutants-profile schemathesis
+.PHONY: help setup build run demo test check fmt bench soak images openapi mutants-profile schemathesis hostile-archives
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ check: ## Formatting, lints, docs, dependencies
 
 fmt: ## Format the code
 	cargo fmt
+
+hostile-archives: ## Read every hostile archive of the tests, and print what each case costs
+	cargo test --locked --lib -- --exact archive::tests::hostile::p8_hundreds_of_hostile_archives_are_refused_fast --nocapture
 
 mutants-profile: setup ## Take away each field of the container profile, see a check turn red, write docs/profile-mutants.md
 	@mkdir -p docs
