@@ -6,6 +6,7 @@ mod fuzz_targets;
 mod hostile;
 mod metadata;
 mod paths;
+mod readers;
 mod real;
 mod shape;
 mod types;
