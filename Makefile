@@ -9,11 +9,12 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+cr
 
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/release/execbox
+DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
 # More arguments, as in: make run ARGS='--listen 127.0.0.1:9000'
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench load soak images openapi mutants-profile
+.PHONY: help setup build run demo test check fmt bench load soak images openapi mutants-profile schemathesis hostile-archives
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,15 +31,18 @@ run: setup build ## Serve on 127.0.0.1:8080 (more: ARGS='--listen ...')
 demo: setup build ## Watch a project run through HTTP, sync and async
 	@EXECBOX=$(BIN) deploy/demo.sh
 
-# The images go first, so that no test waits for one or builds it twice; the doc tests before the rest: the last closing line that is printed is the one of the whole suite.
-test: setup check ## Everything that is checked: check, unit tests, HTTP tests, tests on the real Engine
-	cargo run --locked --quiet --bin execbox -- images build --all
+# The images go first (in schemathesis), so that no test waits for one or builds it twice; the doc tests before the rest: the last closing line that is printed is the one of the whole suite.
+test: setup check schemathesis ## Everything that is checked: check, unit tests, HTTP tests, tests on the real Engine
 	cargo test --locked --doc
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; cargo nextest run --locked --no-fail-fast; \
 	else \
 		set -x; cargo test --locked --no-fail-fast --lib --bins --tests; \
 	fi
+
+schemathesis: setup ## Make requests from the OpenAPI document, right and wrong ones, and check every answer
+	cargo run --locked --quiet --bin execbox -- images build --all
+	@EXECBOX=$(DEBUG_BIN) tests/schemathesis/run.sh
 
 check: ## Formatting, lints, docs, dependencies
 	cargo fmt --check
@@ -48,6 +52,9 @@ check: ## Formatting, lints, docs, dependencies
 
 fmt: ## Format the code
 	cargo fmt
+
+hostile-archives: ## Read every hostile archive of the tests, and print what each case costs
+	cargo test --locked --lib -- --exact archive::tests::hostile::p8_hundreds_of_hostile_archives_are_refused_fast --nocapture
 
 mutants-profile: setup ## Take away each field of the container profile, see a check turn red, write docs/profile-mutants.md
 	@mkdir -p docs

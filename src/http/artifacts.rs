@@ -17,7 +17,7 @@ use crate::execution::state::{Execution, Finished};
 use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::error::{ApiError, Code, Problems};
-use crate::http::executions::id;
+use crate::http::executions::{IdPath, id};
 use crate::http::result::{ArtifactItem, artifacts};
 use crate::sandbox::Artifact;
 use crate::store::Scope;
@@ -45,7 +45,7 @@ pub(super) struct Binary(Vec<u8>);
 /// The list.
 #[utoipa::path(
     get, path = "/api/v1/executions/{id}/artifacts", operation_id = "list_artifacts", tag = "artifacts",
-    params(("id" = String, Path, description = "Execution id")),
+    params(IdPath),
     responses(
         (status = 200, description = "The list", body = ArtifactList),
         Problems,
@@ -67,10 +67,7 @@ pub(super) async fn list(
 /// One file, byte for byte. Never shown by a browser, whatever it is.
 #[utoipa::path(
     get, path = "/api/v1/executions/{id}/artifacts/{path}", operation_id = "get_artifact", tag = "artifacts",
-    params(
-        ("id" = String, Path, description = "Execution id"),
-        ("path" = String, Path, description = "As in the list; may hold `/`"),
-    ),
+    params(IdPath, ("path" = String, Path, description = "As in the list; may hold `/`")),
     responses(
         (status = 200, description = "Its content", body = Binary, content_type = "application/octet-stream"),
         Problems,
@@ -97,7 +94,7 @@ pub(super) async fn one(
 /// All of them, as a tar archive.
 #[utoipa::path(
     get, path = "/api/v1/executions/{id}/artifacts.tar", operation_id = "get_artifacts_tar", tag = "artifacts",
-    params(("id" = String, Path, description = "Execution id")),
+    params(IdPath),
     responses(
         (status = 200, description = "The archive", body = Binary, content_type = "application/x-tar"),
         Problems,

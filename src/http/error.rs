@@ -96,6 +96,8 @@ codes! {
     ProjectTooLarge = "project_too_large", 400, "Project too large";
     /// Arguments that no program can be started with.
     BadArgs = "bad_args", 400, "Bad arguments";
+    /// The command, with its arguments, variables and the project's file names, does not fit the runner's first message.
+    CommandTooLong = "command_too_long", 400, "Command too long";
     /// Environment variables that no program can be started with.
     BadEnv = "bad_env", 400, "Bad environment";
     /// Labels over their caps.

@@ -22,6 +22,7 @@ use crate::http::result::ExecResult;
 use crate::http::result_stream;
 use crate::http::submission::Inline;
 use crate::limits::KIB;
+use crate::runtime::Catalogue;
 use crate::store::Scope;
 
 /// What multipart framing and the metadata may add to an archive, beside their own cap.
@@ -138,16 +139,14 @@ async fn read(
     state.refuse_unready().await?;
     let _permit = permit(request, state)?;
     let stream = Body::new(payload.into_inner(), config, cap, std::sync::Arc::clone(&state.app.metrics));
+    let caps = Caps {
+        spool: state.app.service.spool_dir(),
+        archive: state.app.config.archive_limits(),
+        metadata: usize::try_from(json_cap).unwrap_or(usize::MAX),
+    };
     match kind {
-        Kind::Json => read_json(stream, state, code_cap).await,
-        Kind::Multipart => {
-            let caps = Caps {
-                spool: state.app.service.spool_dir(),
-                archive: state.app.config.archive_limits(),
-                metadata: usize::try_from(json_cap).unwrap_or(usize::MAX),
-            };
-            multipart::read(request.headers(), stream, &caps).await
-        }
+        Kind::Json => read_json(stream, &state.app.catalogue, caps, code_cap).await,
+        Kind::Multipart => multipart::read(request.headers(), stream, &caps).await,
     }
 }
 
@@ -165,13 +164,14 @@ fn permit<'a>(request: &HttpRequest, state: &'a State) -> Result<Option<Semaphor
     })
 }
 
-async fn read_json(
+pub(super) async fn read_json(
     stream: Body,
-    state: &State,
+    catalogue: &Catalogue,
+    caps: Caps,
     code_cap: Option<u64>,
 ) -> Result<(ExecRequest, Project), ApiError> {
     let bytes = stream.collect().await?;
-    let inline = Inline::new(parse(&bytes)?, &state.app.catalogue)?;
+    let inline = Inline::new(parse(&bytes)?, catalogue)?;
     drop(bytes);
     if let Some(cap) = code_cap.filter(|cap| inline.bytes() as u64 > *cap) {
         let detail = format!(
@@ -180,7 +180,7 @@ async fn read_json(
         );
         return Err(ApiError::new(Code::CodeTooLarge, detail));
     }
-    inline.write(state.app.service.spool_dir(), state.app.config.archive_limits()).await
+    inline.write(caps.spool, caps.archive).await
 }
 
 async fn submit(

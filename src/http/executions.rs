@@ -20,6 +20,19 @@ use crate::store::Scope;
 /// The longest wait that one request may ask for, in seconds.
 const MAX_WAIT: u64 = 3_600;
 
+/// The path of everything that belongs to one execution.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "only its description is used")]
+pub(super) struct IdPath {
+    /// Execution id.
+    #[param(
+        pattern = "^exe_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        example = "exe_550e8400-e29b-41d4-a716-446655440000"
+    )]
+    id: String,
+}
+
 /// Query of `GET /api/v1/executions/{id}`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -54,7 +67,7 @@ pub(super) struct Killed {
 /// With `wait`, the answer comes when the execution has ended, or after that many seconds with what is known then.
 #[utoipa::path(
     get, path = "/api/v1/executions/{id}", operation_id = "get_execution", tag = "executions",
-    params(("id" = String, Path, description = "Execution id"), GetQuery),
+    params(IdPath, GetQuery),
     responses(
         (status = 200, description = "The result, whatever the program did", body = ExecResult),
         Problems,
@@ -80,7 +93,7 @@ pub(super) async fn get(
 /// Kills it. One that has ended already stays as it is.
 #[utoipa::path(
     delete, path = "/api/v1/executions/{id}", operation_id = "kill_execution", tag = "executions",
-    params(("id" = String, Path, description = "Execution id"), DeleteQuery),
+    params(IdPath, DeleteQuery),
     responses(
         (status = 200, description = "How it ended", body = Killed),
         Problems,

@@ -83,7 +83,13 @@ async fn ask(sandbox: &dyn Sandbox) -> bool {
 }
 
 /// The server lives.
-#[utoipa::path(get, path = "/health", tag = "server", security(()), responses((status = 200, description = "Yes", body = Health)))]
+#[utoipa::path(
+    get, path = "/health", tag = "server", security(()),
+    responses(
+        (status = 200, description = "Yes", body = Health),
+        Problems,
+    )
+)]
 pub(super) async fn health(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(Health::new(&state))
 }

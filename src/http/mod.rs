@@ -12,6 +12,8 @@ mod edge;
 pub mod error;
 mod execute;
 mod executions;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod health;
 mod hosts;
 mod idempotency;

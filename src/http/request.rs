@@ -196,9 +196,19 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ApiError> {
 /// A field that does not exist is told apart by the words of serde's own message.
 fn json_error(path: &str, error: &serde_json::Error) -> ApiError {
     let message = error.to_string();
-    let field = if path == "." { String::new() } else { format!("{path}: ") };
+    let field = if path == "." { String::new() } else { format!("{}: ", without_middle(path, 100, 50)) };
     let code = if message.starts_with("unknown field `") { Code::UnknownField } else { Code::BadJson };
-    ApiError::new(code, format!("{field}{message}"))
+    // What is expected, and the place, are at the end.
+    ApiError::new(code, format!("{field}{}", without_middle(&message, 200, 500)))
+}
+
+/// A text that quotes what was sent can be as long as the body: no more of it than this many bytes at each end.
+fn without_middle(text: &str, start: usize, end: usize) -> String {
+    if text.len() <= start + end {
+        return text.to_owned();
+    }
+    let (start, end) = (text.floor_char_boundary(start), text.ceil_char_boundary(text.len() - end));
+    format!("{} ... {}", &text[..start], &text[end..])
 }
 
 #[cfg(test)]
@@ -238,6 +248,22 @@ mod tests {
         assert_eq!(refusal(&"[".repeat(200_000)).0, Code::BadJson);
         assert_eq!(refusal(&format!(r#"{{"parameters": {}"#, "[".repeat(200_000))).0, Code::BadJson);
         assert_eq!(refusal(r#"{"config": {"memory_mb": 1e999}}"#).0, Code::BadJson);
+    }
+
+    #[test]
+    fn what_is_quoted_is_cut_and_the_place_is_not() {
+        let long = "\u{e9}".repeat(50_000);
+        for (json, starts) in [
+            (format!(r#"{{"{long}": 1}}"#), "\u{e9}"),
+            (format!(r#"{{"labels": {{"{long}": 1}}}}"#), "labels.\u{e9}"),
+            (format!(r#"{{"config": "{long}"}}"#), "config: invalid type: string \"\u{e9}"),
+        ] {
+            let (_, detail) = refusal(&json);
+            assert!(detail.len() < 1_000, "{} bytes", detail.len());
+            assert!(detail.starts_with(starts), "{detail}");
+            assert!(detail.contains("line 1 column"), "{detail}");
+            assert!(detail.contains("unknown field `") || detail.contains("invalid type: "), "{detail}");
+        }
     }
 
     #[test]

@@ -87,6 +87,8 @@ async fn json_bodies() {
         (config("pids", json!(0)), "limit_too_low", "config.pids"),
         (config("cpus", json!(-1)), "limit_too_low", "config.cpus"),
         (with("script_args", json!(["a\u{0}b"])), "bad_args", "script_args"),
+        // Control characters take six bytes each in the runner's first frame.
+        (with("script_args", json!(["\u{1}".repeat(131_071)])), "command_too_long", "over the limit"),
         (with("env_vars", json!({"A=B": "1"})), "bad_env", "env_vars"),
         (with("artifacts", json!(["["])), "bad_artifacts", ""),
         (with("labels", json!({"k": "v".repeat(100_000)})), "bad_labels", "labels"),

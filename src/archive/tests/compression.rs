@@ -39,7 +39,7 @@ fn streams_of_several_parts_are_one() {
 }
 
 #[test]
-fn a17_something_after_the_stream_is_refused() {
+pub(super) fn a17_something_after_the_stream_is_refused() {
     for pack in [gzip, zstd] {
         for tail in [&b"x"[..], &[0; 512], b"\x1f\x8b", b"PK\x03\x04"] {
             assert_refused(&[&pack(&good())[..], tail].concat(), BAD);
@@ -70,7 +70,7 @@ fn damaged_streams_are_refused() {
 }
 
 #[test]
-fn a22_other_formats_are_named() {
+pub(super) fn a22_other_formats_are_named() {
     let foreign: &[(&[u8], &str)] = &[
         (b"PK\x03\x04\x14\0\0\0", "zip"),
         (b"PK\x05\x06", "zip"),
@@ -130,7 +130,7 @@ const FOREIGN: [(&[u8], &str); 4] = [
 ];
 
 #[test]
-fn a22_what_real_tools_pack_is_told_apart() {
+pub(super) fn a22_what_real_tools_pack_is_told_apart() {
     for pack in [gzip, zstd] {
         assert_accepted(&pack(&good()), &[got_file("main.py", b"print(1)")]);
     }
@@ -148,7 +148,7 @@ fn a22_names_that_look_like_other_formats_are_names() {
 }
 
 #[test]
-fn a22_a_zstd_window_over_8_mib_is_refused_before_it_is_allocated() {
+pub(super) fn a22_a_zstd_window_over_8_mib_is_refused_before_it_is_allocated() {
     let packed = |window_log| {
         let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(window_log).unwrap();
@@ -187,7 +187,7 @@ fn feed(limits: ArchiveLimits, pieces: impl Iterator<Item = Vec<u8>>) -> (Refusa
 
 /// Packed streams that unpack to far more than the cap: a good archive and then zeros, and a file's content, each in
 /// one part and in endless parts.
-fn bombs() -> Vec<Vec<Vec<u8>>> {
+pub(super) fn bombs() -> Vec<Vec<Vec<u8>>> {
     let zeros = vec![0; 32 << 20];
     let announced = open_tar(&[file("big", b"").size(b"\x80\0\0\0\0\0\0\0\0\xa0\0\0")]);
     let mut bombs = Vec::new();
@@ -244,14 +244,14 @@ fn hostile_streams_grow_no_memory() {
 }
 
 /// Highest resident memory of this process so far, in bytes.
-fn peak_memory() -> u64 {
+pub(super) fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
 /// Starts the peak again from what is resident now.
-fn reset_peak_memory() -> u64 {
+pub(super) fn reset_peak_memory() -> u64 {
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     peak_memory()
 }

@@ -1,12 +1,18 @@
-//! A25: whatever we accept, other readers list the same way.
+//! A25: whatever we accept, other readers list the same way. `make fuzz` does it for longer.
 
-use std::collections::HashMap;
-use std::io::Read;
-use std::process::Command;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestRunner};
 
+use super::readers::{canonical, listed_by_gnu_tar, listed_by_python, listed_by_tar_crate};
 use super::*;
+
+/// How long to go on, in seconds; without it, [`BATCHES`] are enough.
+const SECONDS: &str = "EXECBOX_TEST_SECONDS";
+const BATCHES: usize = 4;
+/// Archives that are made before the other readers are asked.
+const BATCH: usize = 1000;
 
 fn seeds() -> Vec<Vec<u8>> {
     vec![
@@ -21,36 +27,6 @@ fn seeds() -> Vec<Vec<u8>> {
         tar_of(&[file("x", &[1; 512]).field(PREFIX, b"pre/fix").field(100..108, b"0000755\0")]),
         tar_of(&[file("blank-mode", b"1").field(100..108, b"")]),
     ]
-}
-
-/// What the `tar` crate sees, in our terms.
-fn listed_by_tar_crate(archive: &[u8]) -> std::io::Result<Vec<Got>> {
-    let mut all = Vec::new();
-    for entry in tar::Archive::new(archive).entries()? {
-        let mut entry = entry?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let path = name.strip_prefix("./").unwrap_or(&name).trim_end_matches('/').to_owned();
-        let kind = entry.header().entry_type();
-        if kind == tar::EntryType::XGlobalHeader {
-            continue;
-        }
-        let is_dir = kind.is_dir() || entry.header().as_ustar().is_none() && name.ends_with('/');
-        assert!(is_dir || kind.is_file(), "{kind:?}");
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content)?;
-        // This crate alone has no number for a blank mode; the others take it for 0, as we do.
-        let executable = !is_dir && entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0);
-        all.push(Got { path, content: (!is_dir).then_some(content), executable });
-    }
-    Ok(all)
-}
-
-/// Folders may come twice and the root may come at all; neither is an entry of ours.
-fn canonical(mut all: Vec<Got>) -> Vec<Got> {
-    all.retain(|entry| !entry.path.is_empty());
-    all.sort();
-    all.dedup_by(|a, b| a.content.is_none() && a == b);
-    all
 }
 
 #[derive(Clone, Debug)]
@@ -114,83 +90,72 @@ fn mutate(archive: &mut Vec<u8>, mutation: &Mutation) {
 
 #[test]
 fn a25_the_seeds_are_listed_alike() {
-    for seed in seeds() {
-        assert_eq!(canonical(read(&seed).unwrap()), canonical(listed_by_tar_crate(&seed).unwrap()));
+    let ours: Vec<_> = seeds().iter().map(|seed| canonical(read(seed).unwrap())).collect();
+    compare(&ours, &seeds()).unwrap();
+}
+
+/// A seed with up to three changes.
+fn archive() -> impl Strategy<Value = Vec<u8>> {
+    let mutations = prop::collection::vec(mutation(), 0..4);
+    (prop::sample::select(seeds()), mutations).prop_map(|(mut archive, mutations)| {
+        mutations.iter().for_each(|mutation| mutate(&mut archive, mutation));
+        archive
+    })
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "`make fuzz` says how long")]
+fn a25_mutated_archives_are_refused_or_listed_alike() {
+    let seconds = std::env::var(SECONDS).ok().map(|text| Duration::from_secs(text.parse().unwrap()));
+    let (started, mut tried, mut accepted) = (Instant::now(), 0, 0);
+    let mut runner = TestRunner::new(ProptestConfig { cases: 1, max_shrink_iters: 50, ..Default::default() });
+    while seconds.map_or(tried < BATCHES * BATCH, |seconds| started.elapsed() < seconds) {
+        let both = std::cell::Cell::new(0);
+        runner
+            .run(&prop::collection::vec(archive(), BATCH), |archives| {
+                let taken = archives
+                    .into_iter()
+                    .filter_map(|archive| Some((canonical(read(&archive).ok()?), archive)));
+                let (ours, archives): (Vec<_>, Vec<_>) = taken.unzip();
+                both.set(archives.len());
+                compare(&ours, &archives)
+            })
+            .unwrap();
+        (tried, accepted) = (tried + BATCH, accepted + both.get());
     }
+    println!("{tried} archives, {accepted} accepted; 0 listed differently, in {:.0?}", started.elapsed());
+    assert!(accepted > tried / 20, "{accepted} of {tried}: nearly nothing was compared");
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn a25_mutated_archives_are_refused_or_listed_alike(
-        seed in prop::sample::select(seeds()),
-        mutations in prop::collection::vec(mutation(), 0..4),
-    ) {
-        let mut archive = seed;
-        for mutation in &mutations {
-            mutate(&mut archive, mutation);
-        }
-        if let Ok(ours) = read(&archive) {
-            let theirs = listed_by_tar_crate(&archive);
-            prop_assert!(theirs.is_ok(), "ours {ours:?}, the tar crate {theirs:?}");
-            prop_assert_eq!(canonical(ours), canonical(theirs.unwrap()));
-        }
-    }
-}
-
-/// Lists every archive of a folder, as JSON.
-const LIST_WITH_PYTHON: &str = "
-import json, os, sys, tarfile
-os.chdir(sys.argv[1])
-def lists(path):
-    with tarfile.open(path, 'r:') as tar:
-        return [[e.name, None if e.isdir() else tar.extractfile(e).read().hex(), bool(e.mode & 0o100)] for e in tar]
-json.dump({path: lists(path) for path in os.listdir('.')}, sys.stdout)";
-
-type PythonList = Vec<(String, Option<String>, bool)>;
-
-fn listed_by_python(archives: &[Vec<u8>]) -> Vec<Vec<Got>> {
-    let folder = tempfile::tempdir().unwrap();
-    for (n, archive) in archives.iter().enumerate() {
-        std::fs::write(folder.path().join(n.to_string()), archive).unwrap();
-    }
-    let list =
-        output_of(Command::new("python3").args(["-c", LIST_WITH_PYTHON]).arg(folder.path()), "python3");
-    let mut lists: HashMap<String, PythonList> = serde_json::from_slice(&list).unwrap();
-    (0..archives.len()).map(|n| from_python(lists.remove(&n.to_string()).unwrap())).collect()
-}
-
-fn from_python(list: PythonList) -> Vec<Got> {
-    let bytes = |hex: &String| {
-        let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-        pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect::<Vec<u8>>()
-    };
-    list.into_iter()
-        .map(|(name, hex, executable)| Got {
-            path: name.strip_prefix("./").unwrap_or(if name == "." { "" } else { &name }).to_owned(),
-            executable: executable && hex.is_some(),
-            content: hex.as_ref().map(bytes),
-        })
-        .collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 50, ..ProptestConfig::with_cases(4) })]
-
-    #[test]
-    fn a25_python_lists_alike_what_is_accepted(
-        tries in prop::collection::vec(
-            (prop::sample::select(seeds()), prop::collection::vec(mutation(), 1..3)), 1000),
-    ) {
-        let mutated = tries.into_iter().map(|(mut archive, mutations)| {
-            mutations.iter().for_each(|mutation| mutate(&mut archive, mutation));
-            archive
-        });
-        let accepted: Vec<_> = mutated.filter_map(|archive| Some((read(&archive).ok()?, archive))).collect();
-        let (ours, archives): (Vec<_>, Vec<_>) = accepted.into_iter().unzip();
-        for (ours, theirs) in ours.into_iter().zip(listed_by_python(&archives)) {
-            prop_assert_eq!(canonical(ours), canonical(theirs));
+/// Every other reader against ours. GNU tar takes processes for each archive, so it gets one in four.
+fn compare(ours: &[Vec<Got>], archives: &[Vec<u8>]) -> Result<(), TestCaseError> {
+    for (ours, archive) in ours.iter().zip(archives) {
+        match listed_by_tar_crate(archive) {
+            Ok(theirs) => same("the tar crate", archive, ours, theirs)?,
+            Err(error) => prop_assert!(false, "ours {ours:?}, the tar crate {error}: {}", kept(archive)),
         }
     }
+    for ((ours, archive), theirs) in ours.iter().zip(archives).zip(listed_by_python(archives)) {
+        same("Python", archive, ours, theirs)?;
+    }
+    let few: Vec<_> = archives.iter().step_by(4).collect();
+    for ((ours, archive), theirs) in ours.iter().zip(archives).step_by(4).zip(listed_by_gnu_tar(&few)) {
+        same("GNU tar", archive, ours, theirs)?;
+    }
+    Ok(())
+}
+
+fn same(reader: &str, archive: &[u8], ours: &Vec<Got>, theirs: Vec<Got>) -> Result<(), TestCaseError> {
+    let theirs = canonical(theirs);
+    prop_assert!(*ours == theirs, "ours {ours:?}, {reader} {theirs:?}: {}", kept(archive));
+    Ok(())
+}
+
+/// Where the archive is that readers disagree about.
+fn kept(archive: &[u8]) -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/artifacts");
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("differential");
+    std::fs::write(&path, archive).unwrap();
+    path.display().to_string()
 }

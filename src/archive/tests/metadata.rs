@@ -6,7 +6,7 @@ const AMBIGUOUS: RefusalCode = RefusalCode::AmbiguousSize;
 const BAD: RefusalCode = RefusalCode::BadArchive;
 
 #[test]
-fn a11_two_sizes_that_differ_are_refused() {
+pub(super) fn a11_two_sizes_that_differ_are_refused() {
     let inner = tar_of(&[file("hidden", b"evil")]);
     let length = inner.len().to_string();
     for (header_size, pax_size) in [
@@ -33,7 +33,7 @@ fn a11_two_sizes_that_agree_are_accepted() {
 }
 
 #[test]
-fn a11_a_folder_with_content_is_refused() {
+pub(super) fn a11_a_folder_with_content_is_refused() {
     let inner = open_tar(&[file("hidden", b"evil")]);
     for member in [Member::new(b'5', b"d/", &inner), Member::new(0, b"d/", &inner).v7()] {
         assert_refused(&tar_of(&[member]), AMBIGUOUS);
@@ -41,7 +41,7 @@ fn a11_a_folder_with_content_is_refused() {
 }
 
 #[test]
-fn a14_long_metadata_is_refused_by_its_header() {
+pub(super) fn a14_long_metadata_is_refused_by_its_header() {
     for kind in *b"xgL" {
         for size in [&b"00000200001\0"[..], b"02260000000\0", b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff"] {
             let mut bytes = Member::new(kind, b"meta", b"").size(size).bytes();
@@ -61,7 +61,7 @@ fn a14_metadata_of_64_kib_is_accepted() {
 }
 
 #[test]
-fn a15_odd_sizes_are_refused() {
+pub(super) fn a15_odd_sizes_are_refused() {
     let binary = |bytes: [u8; 12]| bytes.to_vec();
     for field in [
         binary([0xff; 12]),
@@ -105,7 +105,7 @@ fn a15_sizes_as_real_writers_put_them_are_accepted() {
 }
 
 #[test]
-fn a15_odd_sizes_in_pax_are_refused() {
+pub(super) fn a15_odd_sizes_in_pax_are_refused() {
     for value in [
         &b"05"[..],
         b"+5",
@@ -123,7 +123,7 @@ fn a15_odd_sizes_in_pax_are_refused() {
 }
 
 #[test]
-fn malformed_pax_records_are_refused() {
+pub(super) fn malformed_pax_records_are_refused() {
     for body in [
         &b"garbage"[..],
         b"6 a=b\n\0",
@@ -147,7 +147,7 @@ fn malformed_pax_records_are_refused() {
 }
 
 #[test]
-fn one_key_twice_is_refused() {
+pub(super) fn one_key_twice_is_refused() {
     assert_refused(&tar_of(&[pax(&[("path", b"a"), ("path", b"b")]), file("x", b"1")]), BAD);
     assert_refused(&tar_of(&[pax(&[("size", b"1"), ("size", b"1")]), file("x", b"1")]), BAD);
 }
@@ -165,7 +165,7 @@ fn global_headers_may_only_hold_what_is_ignored() {
 }
 
 #[test]
-fn extended_headers_in_a_row_are_refused() {
+pub(super) fn extended_headers_in_a_row_are_refused() {
     let (long, extended) = (long_name("a"), pax(&[("mtime", b"1")]));
     let global = pax_of(b'g', &[("comment", b"1")]);
     for pair in [
@@ -181,7 +181,7 @@ fn extended_headers_in_a_row_are_refused() {
 }
 
 #[test]
-fn extended_headers_without_their_entry_are_refused() {
+pub(super) fn extended_headers_without_their_entry_are_refused() {
     for last in [long_name("a"), pax(&[("path", b"a")])] {
         assert_refused(&tar_of(&[file("x", b"1"), last]), BAD);
     }
@@ -194,14 +194,14 @@ fn an_empty_extended_header_is_accepted() {
 }
 
 #[test]
-fn a25_a_long_name_without_nul_at_its_end_is_refused() {
+pub(super) fn a25_a_long_name_without_nul_at_its_end_is_refused() {
     // Python and GNU tar would take the name to be "lib/a", beyond the size.
     let name = Member::new(b'L', b"././@LongLink", b"lib/a").gnu().size(b"00000000003\0");
     assert_refused(&tar_of(&[name, file("x", b"1").gnu()]), BAD);
 }
 
 #[test]
-fn a25_nul_inside_a_pax_record_is_refused() {
+pub(super) fn a25_nul_inside_a_pax_record_is_refused() {
     for body in [&b"8 pat\0=a\n"[..], b"15 comment=a\0b\n", b"24 SCHILY.xattr.us\0er=a\n"] {
         assert_refused(&tar_of(&[Member::new(b'x', b"meta", body), file("x", b"1")]), BAD);
     }

@@ -6,11 +6,13 @@ mod fuzz_targets;
 mod hostile;
 mod metadata;
 mod paths;
+mod readers;
 mod real;
 mod shape;
 mod types;
 mod writer;
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::process::Command;
 
@@ -218,8 +220,21 @@ fn check_list(project: &Project, got: &[Got], heads: &[FileHead]) {
     assert_eq!(project.bytes(), sum);
 }
 
+thread_local! {
+    /// Every archive that this thread has seen refused, while somebody wants to know.
+    static REFUSED: RefCell<Option<Vec<Vec<u8>>>> = const { RefCell::new(None) };
+}
+
+/// The archives that a test asserts to be refused.
+fn refused_in(test: fn()) -> Vec<Vec<u8>> {
+    REFUSED.set(Some(Vec::new()));
+    test();
+    REFUSED.take().unwrap_or_default()
+}
+
 #[track_caller]
 fn assert_refused(archive: &[u8], code: RefusalCode) -> String {
+    REFUSED.with_borrow_mut(|refused| refused.as_mut().map(|all| all.push(archive.to_vec())));
     match read(archive) {
         Err((got, message)) => {
             assert_eq!(got, code, "{message}");

@@ -34,12 +34,12 @@ fn accepts(name: &[u8], path: &str) {
 }
 
 #[test]
-fn a01_dot_dot_is_refused() {
+pub(super) fn a01_dot_dot_is_refused() {
     refuses(&[b"../x", b"../../x", b"../../../../../../etc/passwd"]);
 }
 
 #[test]
-fn a01_one_bad_entry_refuses_the_whole_archive() {
+pub(super) fn a01_one_bad_entry_refuses_the_whole_archive() {
     assert_refused(
         &tar_of(&[file("good.py", b"1"), file("../x", b"1"), file("z", b"1")]),
         RefusalCode::BadPath,
@@ -47,7 +47,7 @@ fn a01_one_bad_entry_refuses_the_whole_archive() {
 }
 
 #[test]
-fn a02_absolute_names_drives_and_backslashes_are_refused() {
+pub(super) fn a02_absolute_names_drives_and_backslashes_are_refused() {
     refuses(&[
         b"/etc/x",
         b"//x",
@@ -74,7 +74,7 @@ fn a02_absolute_names_drives_and_backslashes_are_refused() {
 }
 
 #[test]
-fn a03_dots_and_empty_components_are_refused() {
+pub(super) fn a03_dots_and_empty_components_are_refused() {
     refuses(&[
         b"a/../../b",
         b"a/../b",
@@ -95,14 +95,14 @@ fn a03_dots_and_empty_components_are_refused() {
 }
 
 #[test]
-fn a03_an_empty_name_is_refused() {
+pub(super) fn a03_an_empty_name_is_refused() {
     assert_refused(&tar_of(&[file("", b"1")]), RefusalCode::BadPath);
     assert_refused(&tar_of(&[long_name(""), file("x", b"1").gnu()]), RefusalCode::BadPath);
     assert_refused(&tar_of(&[pax(&[("path", b"")]), file("x", b"1")]), RefusalCode::BadArchive);
 }
 
 #[test]
-fn a03_the_same_names_are_refused_for_folders() {
+pub(super) fn a03_the_same_names_are_refused_for_folders() {
     for name in ["../", "a/../", "a/./", "/", "//", ".", "..", "a//", ".//", "a//b/", "/a/"] {
         assert_refused(&tar_of(&[dir(name), file("x", b"")]), RefusalCode::BadPath);
     }
@@ -124,7 +124,7 @@ fn a03_the_root_folder_is_accepted_and_left_out() {
 }
 
 #[test]
-fn a04_control_characters_and_invalid_text_are_refused() {
+pub(super) fn a04_control_characters_and_invalid_text_are_refused() {
     refuses(&[
         b"a\nb" as &[u8],
         b"\x1b[31mred",
@@ -142,7 +142,7 @@ fn a04_control_characters_and_invalid_text_are_refused() {
 }
 
 #[test]
-fn a04_a_nul_inside_a_name_is_refused() {
+pub(super) fn a04_a_nul_inside_a_name_is_refused() {
     let bad = RefusalCode::BadPath;
     assert_refused(&tar_of(&[file(b"a\0b", b"1")]), bad);
     assert_refused(&tar_of(&[file("x", b"1").field(PREFIX, b"a\0b")]), bad);
@@ -153,7 +153,7 @@ fn a04_a_nul_inside_a_name_is_refused() {
 }
 
 #[test]
-fn a04_every_control_byte_is_refused() {
+pub(super) fn a04_every_control_byte_is_refused() {
     for byte in (1..0x20).chain([0x7f]) {
         assert_refused(&tar_of(&[file([b'a', byte, b'b'], b"1")]), RefusalCode::BadPath);
     }
@@ -179,7 +179,7 @@ fn path_of(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a05_long_names_are_accepted_up_to_the_limit_in_every_encoding() {
+pub(super) fn a05_long_names_are_accepted_up_to_the_limit_in_every_encoding() {
     for length in [100, 101, 255, 256, 257, 1000, 4095, 4096] {
         let path = path_of(length);
         accepts(&path, std::str::from_utf8(&path).unwrap());
@@ -190,7 +190,7 @@ fn a05_long_names_are_accepted_up_to_the_limit_in_every_encoding() {
 }
 
 #[test]
-fn a05_a_prefix_makes_names_of_256_bytes() {
+pub(super) fn a05_a_prefix_makes_names_of_256_bytes() {
     let (prefix, name) = ([b'p'; 155], [b'n'; 100]);
     let archive = tar_of(&[file(name, b"1").field(PREFIX, &prefix)]);
     let path = [&prefix[..], b"/", &name[..]].concat();
@@ -200,7 +200,7 @@ fn a05_a_prefix_makes_names_of_256_bytes() {
 }
 
 #[test]
-fn a06_depth_is_limited() {
+pub(super) fn a06_depth_is_limited() {
     let deep = |components: usize| vec!["d"; components].join("/");
     accepts(deep(32).as_bytes(), &deep(32));
     refuses(&[deep(33).as_bytes()]);
@@ -208,14 +208,14 @@ fn a06_depth_is_limited() {
 }
 
 #[test]
-fn a06_components_are_limited_to_255_bytes() {
+pub(super) fn a06_components_are_limited_to_255_bytes() {
     let name = "é".repeat(127) + "x";
     accepts(name.as_bytes(), &name);
     refuses(&["é".repeat(128).as_bytes(), format!("a/{}/b", "c".repeat(256)).as_bytes()]);
 }
 
 #[test]
-fn a23_the_runners_folder_is_reserved() {
+pub(super) fn a23_the_runners_folder_is_reserved() {
     refuses(&[b".execbox", b".execbox/result", b"./.execbox/x"]);
     assert_refused(&tar_of(&[dir(".execbox/")]), RefusalCode::BadPath);
     accepts(b"a/.execbox", "a/.execbox");

@@ -16,7 +16,7 @@ fn good() -> Vec<u8> {
 }
 
 #[test]
-fn a17_a_good_archive_cut_at_every_byte_is_refused() {
+pub(super) fn a17_a_good_archive_cut_at_every_byte_is_refused() {
     let archive = good();
     assert_eq!(read(&archive).unwrap().len(), 3);
     for end in 0..archive.len() {
@@ -25,7 +25,7 @@ fn a17_a_good_archive_cut_at_every_byte_is_refused() {
 }
 
 #[test]
-fn a17_compressed_archives_cut_at_every_byte_are_refused() {
+pub(super) fn a17_compressed_archives_cut_at_every_byte_are_refused() {
     for archive in [compression::gzip(&good()), compression::zstd(&good())] {
         assert_eq!(read(&archive).unwrap().len(), 3);
         for end in 0..archive.len() {
@@ -35,7 +35,7 @@ fn a17_compressed_archives_cut_at_every_byte_are_refused() {
 }
 
 #[test]
-fn a17_the_padding_of_a_record_is_accepted_and_nothing_else() {
+pub(super) fn a17_the_padding_of_a_record_is_accepted_and_nothing_else() {
     let mut archive = good();
     archive.resize(20 * 10_240, 0);
     assert_eq!(read(&archive).unwrap().len(), 3);
@@ -49,7 +49,7 @@ fn a17_the_padding_of_a_record_is_accepted_and_nothing_else() {
 }
 
 #[test]
-fn a17_one_block_of_zeros_is_no_end() {
+pub(super) fn a17_one_block_of_zeros_is_no_end() {
     let zeros = |blocks: usize| vec![0; blocks * BLOCK];
     let body = open_tar(&[file("x", b"1")]);
     assert_refused(&body, BAD);
@@ -67,7 +67,7 @@ fn archives_without_files_are_refused() {
 }
 
 #[test]
-fn a_wrong_checksum_is_refused() {
+pub(super) fn a_wrong_checksum_is_refused() {
     let mut archive = tar_of(&[file("x", b"1"), file("y", b"2")]);
     archive[1024 + 100] ^= 1;
     let message = assert_refused(&archive, BAD);
@@ -122,7 +122,7 @@ fn a18_names_have_a_budget() {
 }
 
 #[test]
-fn a19_declared_sizes_over_the_cap_are_refused_before_the_content() {
+pub(super) fn a19_declared_sizes_over_the_cap_are_refused_before_the_content() {
     for sizes in
         [vec![(1 << 20) + 1], vec![1 << 19, (1 << 19) + 1], vec![u64::MAX >> 1], vec![1, u64::MAX >> 1]]
     {

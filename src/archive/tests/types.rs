@@ -5,7 +5,7 @@ use super::*;
 const UNSUPPORTED: RefusalCode = RefusalCode::UnsupportedType;
 
 #[test]
-fn a07_symbolic_links_are_refused_by_name() {
+pub(super) fn a07_symbolic_links_are_refused_by_name() {
     let link = Member::new(b'2', b"link", b"").field(157..257, b"/etc/passwd");
     let message = assert_refused(&tar_of(std::slice::from_ref(&link)), UNSUPPORTED);
     assert!(message.contains("\"link\" is a symbolic link"), "{message}");
@@ -16,7 +16,7 @@ fn a07_symbolic_links_are_refused_by_name() {
 }
 
 #[test]
-fn a08_hard_links_are_refused() {
+pub(super) fn a08_hard_links_are_refused() {
     for target in [&b"first"[..], b"/etc/shadow"] {
         let link = Member::new(b'1', b"second", b"").field(157..257, target);
         let message = assert_refused(&tar_of(&[file("first", b"1"), link]), UNSUPPORTED);
@@ -25,7 +25,7 @@ fn a08_hard_links_are_refused() {
 }
 
 #[test]
-fn a08_long_link_targets_are_refused() {
+pub(super) fn a08_long_link_targets_are_refused() {
     let target = Member::new(b'K', b"././@LongLink", b"/etc/passwd\0").gnu();
     assert_refused(&tar_of(&[target, file("x", b"1").gnu()]), UNSUPPORTED);
     let message = assert_refused(&tar_of(&[pax(&[("linkpath", b"/etc")]), file("x", b"1")]), UNSUPPORTED);
@@ -33,7 +33,7 @@ fn a08_long_link_targets_are_refused() {
 }
 
 #[test]
-fn a09_every_other_type_byte_is_refused_by_name() {
+pub(super) fn a09_every_other_type_byte_is_refused_by_name() {
     for kind in 0..=255 {
         for layout in [Member::gnu, Member::v7, |member| member] {
             let archive = tar_of(&[layout(Member::new(kind, b"odd", b""))]);
@@ -50,7 +50,7 @@ fn a09_every_other_type_byte_is_refused_by_name() {
 }
 
 #[test]
-fn a09_devices_and_fifos_say_what_they_are() {
+pub(super) fn a09_devices_and_fifos_say_what_they_are() {
     for (kind, what) in
         [(b'3', "character device"), (b'4', "block device"), (b'6', "FIFO"), (b'S', "sparse file")]
     {
@@ -60,7 +60,7 @@ fn a09_devices_and_fifos_say_what_they_are() {
 }
 
 #[test]
-fn a09_sparse_files_of_pax_are_refused() {
+pub(super) fn a09_sparse_files_of_pax_are_refused() {
     for key in ["GNU.sparse.major", "GNU.sparse.name", "GNU.sparse.anything", "SCHILY.realsize"] {
         let message = assert_refused(&tar_of(&[pax(&[(key, b"1")]), file("holes", b"1")]), UNSUPPORTED);
         assert!(message.contains("\"holes\" is a sparse file"), "{message}");
@@ -110,7 +110,7 @@ fn a21_owners_and_times_of_any_kind_are_dropped() {
 }
 
 #[test]
-fn a21_fields_that_are_no_numbers_are_refused() {
+pub(super) fn a21_fields_that_are_no_numbers_are_refused() {
     for at in [100..108, 108..116, 116..124, 136..148] {
         assert_refused(&tar_of(&[file("x", b"1").field(at, b"12x")]), RefusalCode::BadArchive);
     }
@@ -128,7 +128,7 @@ fn folders_of_v7_are_files_with_a_slash() {
 }
 
 #[test]
-fn fields_that_only_some_readers_see_are_refused() {
+pub(super) fn fields_that_only_some_readers_see_are_refused() {
     let hidden = file("x", b"1").field(PREFIX, b"other");
     assert_refused(&tar_of(&[hidden.clone().gnu()]), RefusalCode::BadArchive);
     assert_refused(&tar_of(&[hidden.v7()]), RefusalCode::BadArchive);
@@ -136,7 +136,7 @@ fn fields_that_only_some_readers_see_are_refused() {
 }
 
 #[test]
-fn two_entries_of_one_name_are_refused() {
+pub(super) fn two_entries_of_one_name_are_refused() {
     let (a, b) = (file("a", b"1"), file("a/b", b"2"));
     for members in [
         vec![a.clone(), a.clone()],
