@@ -6,6 +6,7 @@
 //! - [`probe`]: what a program in a container must not be able to do, and profiles that are loosened.
 //! - [`profile_mutants`]: every field of the profile taken away, for `make mutants-profile`.
 //! - [`output`]: nothing lost, nothing mixed up, many at a time.
+//! - [`leaks`]: what one tenant plants, another never finds.
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
@@ -29,6 +30,7 @@ mod engine_faults;
 mod engine_restarts;
 mod examples;
 mod fault_proxy;
+mod leaks;
 mod lifecycle;
 mod output;
 mod private_engine;
