@@ -2,6 +2,7 @@
 //!
 //! - [`examples`]: every project under `examples/`, sync and async.
 //! - [`behaviours`]: every hostile project under `tests/fixtures/`, with the exact reason.
+//! - [`sweep`]: what must be as before once a hostile case is over.
 //! - [`profile`]: what `inspect` says of a container, field by field.
 //! - [`probe`]: what a program in a container must not be able to do, and profiles that are loosened.
 //! - [`profile_mutants`]: every field of the profile taken away, for `make mutants-profile`.
@@ -41,3 +42,4 @@ mod projects;
 mod recovery;
 mod server;
 mod storage;
+mod sweep;
