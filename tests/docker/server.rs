@@ -33,7 +33,13 @@ impl Server {
 
     /// A server on a data folder that an earlier one may have used.
     pub async fn start_on(data: tempfile::TempDir, flags: &[&str]) -> Self {
-        let mut process = Command::new(EXECBOX)
+        Self::start_after(":", data, flags).await
+    }
+
+    /// A server whose process has been through this line of shell first, as `ulimit -n 64`.
+    pub async fn start_after(shell: &str, data: tempfile::TempDir, flags: &[&str]) -> Self {
+        let mut process = Command::new("/bin/sh")
+            .args(["-c", &format!("{shell} && exec \"$@\""), "sh", EXECBOX])
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path())
             .args(flags)
