@@ -127,6 +127,17 @@ impl Server {
         ok(self.client.delete(format!("{}/api/v1/executions/{id}", self.url)).send().await.unwrap()).await
     }
 
+    /// Forgets an execution that has ended.
+    pub async fn purge(&self, id: &str) {
+        ok(self
+            .client
+            .delete(format!("{}/api/v1/executions/{id}?purge=true", self.url))
+            .send()
+            .await
+            .unwrap())
+        .await;
+    }
+
     /// Waits until the program has written this to stdout.
     pub async fn wrote(&self, id: &str, text: &str) {
         let began = Instant::now();

@@ -100,7 +100,7 @@ impl FakeSandbox {
             "broken" => Err(SandboxError::Engine(SECRET.into())),
             "image" => Err(SandboxError::Image("the image of python could not be built: no network".into())),
             "panic" => panic!("the fake sandbox was told to"),
-            "artifacts" => leave_artifacts(&job),
+            "artifacts" => leave_artifacts(&job, number),
             other => Ok(outcome(other, events)),
         }
     }
@@ -157,13 +157,16 @@ fn killed() -> Report {
     failed(Reason::Killed, "it was killed on request")
 }
 
-fn leave_artifacts(job: &Job) -> Result<Report, SandboxError> {
+/// What [`ARTIFACTS`] has, and one more of this many KiB.
+fn leave_artifacts(job: &Job, kib: i32) -> Result<Report, SandboxError> {
     let mut artifacts = Vec::new();
-    for (index, (path, content)) in ARTIFACTS.iter().enumerate() {
+    let large = vec![b'l'; usize::try_from(kib).unwrap() << 10];
+    let more = [("large.bin", large.as_slice())].into_iter().filter(|_| kib > 0);
+    for (index, (path, content)) in ARTIFACTS.iter().copied().chain(more).enumerate() {
         let file = job.artifact_dir.join(index.to_string());
         std::fs::write(&file, content)?;
         let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-        artifacts.push(Artifact { path: (*path).into(), size: content.len() as u64, sha256, file });
+        artifacts.push(Artifact { path: path.into(), size: content.len() as u64, sha256, file });
     }
     Ok(Report { artifacts, ..report(Reason::Exited, Some(0)) })
 }

@@ -27,29 +27,29 @@ const VERBS: [(Method, &str); 8] = [
     (Method::DELETE, "?purge=true"),
 ];
 
-fn spec(tenant: &str) -> KeySpec {
+pub(crate) fn spec(tenant: &str) -> KeySpec {
     KeySpec { tenant: tenant.into(), scopes: vec![Scope::Run, Scope::Read], ..KeySpec::default() }
 }
 
 /// One user with a key.
-struct User<'a> {
+pub(crate) struct User<'a> {
     app: &'a TestApp,
     key: String,
     id: String,
 }
 
 impl<'a> User<'a> {
-    fn new(app: &'a TestApp, spec: &KeySpec) -> Self {
+    pub(crate) fn new(app: &'a TestApp, spec: &KeySpec) -> Self {
         let (key, id) = app.keys.create(spec).unwrap();
         Self { app, key, id }
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Response {
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Response {
         let request = self.app.client.request(method, self.app.url(path)).bearer_auth(&self.key);
         body.into_iter().fold(request, |request, body| request.json(body)).send().await.unwrap()
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         Answer::read(self.ask(Method::GET, path, None).await).await
     }
 
@@ -57,7 +57,7 @@ impl<'a> User<'a> {
         Answer::read(self.ask(Method::POST, path, Some(body)).await).await
     }
 
-    async fn submit(&self, behaviour: &str) -> String {
+    pub(crate) async fn submit(&self, behaviour: &str) -> String {
         let answer = self.post("/api/v1/exec/async", &fake(behaviour)).await;
         assert_eq!(answer.status, 202, "{}", answer.body);
         format!("/api/v1/executions/{}", answer.body["execution_id"].as_str().unwrap())
@@ -65,7 +65,7 @@ impl<'a> User<'a> {
 }
 
 /// Status, headers and body, without what differs from one request to the next.
-async fn shape(response: reqwest::Response) -> (u16, Vec<(String, String)>, String) {
+pub(crate) async fn shape(response: reqwest::Response) -> (u16, Vec<(String, String)>, String) {
     let status = response.status().as_u16();
     let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
     let changing = ["date", "x-request-id"];

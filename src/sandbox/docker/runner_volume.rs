@@ -155,7 +155,7 @@ fn whole_or_not_there(content: &[u8]) -> io::Result<Bytes> {
     header.set_mode(0o711);
     header.set_entry_type(tar::EntryType::Directory);
     header.set_size(0);
-    builder.append_data(&mut header, format!("{FOLDER}/"), std::io::empty())?;
+    builder.append_data(&mut header, format!("{FOLDER}/"), io::empty())?;
     header.set_entry_type(tar::EntryType::Regular);
     header.set_size(content.len() as u64);
     builder.append_data(&mut header, &copy, content)?;
