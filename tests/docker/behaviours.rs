@@ -1,13 +1,15 @@
 //! Every hostile project under `tests/fixtures/`: run through the public route, held against what its description
 //! expects, and followed by a look for anything left.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::projects::{describe, described, repository, tar};
 use crate::server::Server;
+use crate::sweep::Sweep;
+
+/// User ids that each fixture's server may give.
+const UIDS: u32 = 100;
 
 /// `tests/fixtures/NAME.toml`.
 #[derive(Deserialize)]
@@ -129,21 +131,26 @@ fn assert_artifacts(expect: &Expect, result: &Value) {
     }
 }
 
+/// Its containers run as users that no other test's do, so that a process that is left can be told.
+fn uid_base(name: &str) -> u32 {
+    let place = described("tests/fixtures").iter().position(|fixture| fixture == name).unwrap();
+    30_000 + u32::try_from(place).unwrap() * UIDS
+}
+
 async fn behave(name: &str) {
     let fixture: Fixture = describe(&format!("tests/fixtures/{name}.toml"));
-    let count = fixture.artifact_count.map(|count| count.to_string());
-    let flags: Vec<&str> = count.iter().flat_map(|count| ["--artifact-count", count]).collect();
-    let server = Server::start_with(&flags).await;
+    let uid_base = uid_base(name);
+    let mut flags = vec!["--uid-base".to_owned(), uid_base.to_string()];
+    flags.extend(
+        fixture.artifact_count.iter().flat_map(|count| ["--artifact-count".to_owned(), count.to_string()]),
+    );
+    let server = Server::start_with(&flags.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let sweep = Sweep::before(&server, uid_base..uid_base + UIDS).await;
     let archive = tar(&repository(&format!("tests/fixtures/{name}")));
     let result = server.sync(&archive, &metadata(&fixture)).await;
     assert_as_expected(&fixture.expect, &result);
     assert_eq!(result["attempt"], 1, "it must not be tried again: {result:#}");
-
-    // The sweep: the server is well, and the next program runs as if nothing had been.
-    let health = server.client.get(format!("{}/healthz", server.url)).timeout(Duration::from_secs(1));
-    assert!(health.send().await.unwrap().status().is_success());
-    let hello = server.eval(&json!({"language": "bash", "code": "echo hello"})).await;
-    assert_eq!(hello["stdout"], "hello\n", "{hello:#}");
+    sweep.after(&server).await;
     server.finish().await;
 }
 
@@ -166,16 +173,23 @@ behaviours! {
     compile_bomb
     compile_error
     daemonises
+    deaf_to_stdin
+    endless_line
     eval_last_expr
     eval_last_expr_exits
     exits_nonzero
     fd_bomb
     fills_disk
+    fills_result_channel
+    fills_tmp
     forged_frames
     fork_bomb
+    hard_links
+    hoards_memory
     ignores_sigterm
     inode_bomb
     invalid_utf8
+    long_names
     many_artifacts
     memory_bomb
     memory_bomb_child
@@ -184,13 +198,18 @@ behaviours! {
     output_flood
     output_over_the_cap
     reads_proc
+    replaces_devices
     segfault
     setuid_search
+    short_children
+    shuts_its_workspace
     sleeps_forever
     sparse_file
     sparse_file_caught
     stops_itself
+    storms_disk
     symlink_artifacts
     thread_bomb
+    writes_bytewise
     writes_outside
 }

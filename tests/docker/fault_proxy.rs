@@ -54,6 +54,8 @@ struct Plan {
     /// The kinds of the calls since then, without pings.
     calls: Vec<String>,
     hit: Vec<String>,
+    /// In the bodies of creations, this text becomes that one.
+    rewrite: Option<(&'static str, &'static str)>,
 }
 
 pub struct FaultProxy {
@@ -93,6 +95,11 @@ impl FaultProxy {
         let mut plan = lock(&self.plan);
         plan.calls.clear();
         plan.armed.push((target, fault));
+    }
+
+    /// In the bodies of creations, one text is to become another: an Engine that is asked for one thing and does another.
+    pub fn rewrite(&self, from: &'static str, to: &'static str) {
+        lock(&self.plan).rewrite = Some((from, to));
     }
 
     /// The kinds of all calls since the last time, without pings.
@@ -159,8 +166,16 @@ async fn serve(mut client: UnixStream, plan: Arc<Mutex<Plan>>, mut mode: watch::
         return;
     }
     mode.wait_for(|mode| *mode != Mode::Hang).await.ok();
-    let Some(head) = read_head(&mut client).await else { return };
-    let fault = lock(&plan).next(&kind(&head));
+    let Some(mut head) = read_head(&mut client).await else { return };
+    let (fault, rewrite) = {
+        let mut plan = lock(&plan);
+        (plan.next(&kind(&head)), plan.rewrite)
+    };
+    if let Some((from, to)) = rewrite
+        && kind(&head) == "create"
+    {
+        head = rewritten(&head, &mut client, from, to).await;
+    }
     let answer_bytes = match fault {
         None => usize::MAX,
         Some(Fault::Refuse) => return,
@@ -182,6 +197,21 @@ async fn read_head(client: &mut UnixStream) -> Option<String> {
         head.push(client.read_u8().await.ok()?);
     }
     String::from_utf8(head).ok()
+}
+
+/// The head with the body after it, changed.
+async fn rewritten(head: &str, client: &mut UnixStream, from: &str, to: &str) -> String {
+    let length =
+        |line: &str| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok();
+    let Some(bytes) = head.lines().find_map(length) else { return head.to_owned() };
+    let mut body = vec![0; bytes];
+    client.read_exact(&mut body).await.unwrap();
+    let body = String::from_utf8(body).unwrap().replace(from, to);
+    let lines = head.lines().map(|line| match length(line) {
+        Some(_) => format!("Content-Length: {}\r\n", body.len()),
+        None => format!("{line}\r\n"),
+    });
+    lines.collect::<String>() + &body
 }
 
 async fn refuse(client: &mut UnixStream) {

@@ -2,10 +2,18 @@
 //!
 //! - [`examples`]: every project under `examples/`, sync and async.
 //! - [`behaviours`]: every hostile project under `tests/fixtures/`, with the exact reason.
+//! - [`sweep`]: what must be as before once a hostile case is over.
 //! - [`profile`]: what `inspect` says of a container, field by field.
 //! - [`probe`]: what a program in a container must not be able to do, and profiles that are loosened.
 //! - [`profile_mutants`]: every field of the profile taken away, for `make mutants-profile`.
+//! - [`refusal`]: a server whose containers are looser than they should be does not serve.
+//! - [`host_reach`]: what a program finds of the host: nobody who listens, nothing secret.
+//! - [`tampering`]: programs that change what later ones would use.
+//! - [`images`]: images of hostile make, and builds that fail or are cut off.
+//! - [`exhaustion`]: processors, descriptors and signals of the server.
+//! - [`figures`]: how far over its deadline a program gets, how fast a kill is, how exact output, for `make figures`.
 //! - [`output`]: nothing lost, nothing mixed up, many at a time.
+//! - [`leaks`]: what one tenant plants, another never finds.
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
@@ -30,7 +38,12 @@ mod engine;
 mod engine_faults;
 mod engine_restarts;
 mod examples;
+mod exhaustion;
 mod fault_proxy;
+mod figures;
+mod host_reach;
+mod images;
+mod leaks;
 mod lifecycle;
 mod output;
 mod private_engine;
@@ -39,5 +52,8 @@ mod profile;
 mod profile_mutants;
 mod projects;
 mod recovery;
+mod refusal;
 mod server;
 mod storage;
+mod sweep;
+mod tampering;

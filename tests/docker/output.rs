@@ -4,26 +4,31 @@ use futures::StreamExt as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use crate::figures::count;
 use crate::projects::tar_of;
 use crate::server::Server;
 
+/// Figure P3.
 #[tokio::test]
 async fn two_hundred_hellos_eight_at_a_time_are_exact() {
+    let hellos = count(200, 5000);
     let server = Server::start_with(&["--workers", "8"]).await;
-    let hellos = futures::stream::iter(0..200).map(|number| {
+    let all = futures::stream::iter(0..hellos).map(|number| {
         let server = &server;
         async move {
             let code = format!("print('hello {number}')");
             let result = server.eval(&json!({"code": code})).await;
             assert_eq!(result["stdout"], format!("hello {number}\n"), "{result:#}");
             assert_eq!((&result["reason"], &result["attempt"]), (&json!("exited"), &json!(1)), "{result:#}");
+            server.purge(result["execution_id"].as_str().unwrap()).await;
         }
     });
-    hellos.buffer_unordered(8).collect::<Vec<()>>().await;
+    all.buffer_unordered(8).collect::<Vec<()>>().await;
+    println!("P3  {hellos} hellos, each exact");
     server.finish().await;
 }
 
-/// Both streams and an artifact, a mebibyte each, told by their hashes.
+/// Both streams and an artifact, a mebibyte each, told by their hashes. Figure P3.
 #[tokio::test]
 async fn a_mebibyte_of_noise_comes_through_every_way_byte_for_byte() {
     const PROGRAM: &str = "
@@ -36,7 +41,8 @@ open('hashes.txt', 'w').write(' '.join(hashlib.sha256(x).hexdigest() for x in (o
 ";
     let server = Server::start().await;
     let archive = tar_of(&[("main.py", PROGRAM.as_bytes())]);
-    for _ in 0..10 {
+    let rounds = count(10, 200);
+    for _ in 0..rounds {
         let result = server.sync(&archive, &json!({})).await;
         let id = result["execution_id"].as_str().unwrap();
         let file = async |name: &str| {
@@ -53,7 +59,9 @@ open('hashes.txt', 'w').write(' '.join(hashlib.sha256(x).hexdigest() for x in (o
         let expected = file("hashes.txt").await;
         assert_eq!(got.map(|bytes| hash(&bytes)).join(" ").as_bytes(), expected);
         assert_eq!(result["truncated"], json!({"stdout": false, "stderr": false, "artifacts": false}));
+        server.purge(id).await;
     }
+    println!("P3  {rounds} x 3 x 1 MiB, each exact by its hash");
     server.finish().await;
 }
 

@@ -33,7 +33,13 @@ impl Server {
 
     /// A server on a data folder that an earlier one may have used.
     pub async fn start_on(data: tempfile::TempDir, flags: &[&str]) -> Self {
-        let mut process = Command::new(EXECBOX)
+        Self::start_after(":", data, flags).await
+    }
+
+    /// A server whose process has been through this line of shell first, as `ulimit -n 64`.
+    pub async fn start_after(shell: &str, data: tempfile::TempDir, flags: &[&str]) -> Self {
+        let mut process = Command::new("/bin/sh")
+            .args(["-c", &format!("{shell} && exec \"$@\""), "sh", EXECBOX])
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path())
             .args(flags)
@@ -119,6 +125,17 @@ impl Server {
 
     pub async fn kill(&self, id: &str) -> Value {
         ok(self.client.delete(format!("{}/api/v1/executions/{id}", self.url)).send().await.unwrap()).await
+    }
+
+    /// Forgets an execution that has ended.
+    pub async fn purge(&self, id: &str) {
+        ok(self
+            .client
+            .delete(format!("{}/api/v1/executions/{id}?purge=true", self.url))
+            .send()
+            .await
+            .unwrap())
+        .await;
     }
 
     /// Waits until the program has written this to stdout.

@@ -103,7 +103,7 @@ impl FakeSandbox {
             "broken" => Err(SandboxError::Engine(SECRET.into())),
             "image" => Err(SandboxError::Image("the image of python could not be built: no network".into())),
             "panic" => panic!("the fake sandbox was told to"),
-            "artifacts" => leave_artifacts(&job, ARTIFACTS),
+            "artifacts" => leave_artifacts(&job, &with_large(number, &vec![b'l'; number.unsigned_abs() as usize << 10])),
             "large_artifact" => leave_artifacts(&job, &[("large", &vec![7; LARGE])]),
             other => Ok(outcome(other, events)),
         }
@@ -161,13 +161,19 @@ fn killed() -> Report {
     failed(Reason::Killed, "it was killed on request")
 }
 
+/// What [`ARTIFACTS`] has, and one more when it has any KiB.
+fn with_large(kib: i32, large: &[u8]) -> Vec<(&str, &[u8])> {
+    let more = [("large.bin", large)].into_iter().filter(|_| kib > 0);
+    ARTIFACTS.iter().copied().chain(more).collect()
+}
+
 fn leave_artifacts(job: &Job, files: &[(&str, &[u8])]) -> Result<Report, SandboxError> {
     let mut artifacts = Vec::new();
     for (index, (path, content)) in files.iter().enumerate() {
         let file = job.artifact_dir.join(index.to_string());
         std::fs::write(&file, content)?;
         let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-        artifacts.push(Artifact { path: (*path).into(), size: content.len() as u64, sha256, file });
+        artifacts.push(Artifact { path: path.into(), size: content.len() as u64, sha256, file });
     }
     Ok(Report { artifacts, ..report(Reason::Exited, Some(0)) })
 }

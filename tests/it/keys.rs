@@ -65,7 +65,7 @@ impl<'a> User<'a> {
 }
 
 /// Status, headers and body, without what differs from one request to the next.
-async fn shape(response: reqwest::Response) -> (u16, Vec<(String, String)>, String) {
+pub(crate) async fn shape(response: reqwest::Response) -> (u16, Vec<(String, String)>, String) {
     let status = response.status().as_u16();
     let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
     let changing = ["date", "x-request-id"];

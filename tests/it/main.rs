@@ -12,6 +12,7 @@
 //! - [`idempotency`]: requests that name themselves.
 //! - [`keys`]: who may call, how often, and what another tenant is told.
 //! - [`operator`]: keys on the command line, and what a damaged database is answered with.
+//! - [`figures`]: kills that race with the end, artifacts that are read while they go, guessed ids, for `make figures`.
 //! - [`absences`]: what the design says is never there.
 #![allow(
     clippy::unwrap_used,
@@ -28,6 +29,7 @@ mod connections;
 mod executions;
 mod fake_sandbox;
 mod faults;
+mod figures;
 mod idempotency;
 mod keys;
 mod operator;

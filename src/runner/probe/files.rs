@@ -52,6 +52,9 @@ const MASKED: [&str; 20] = [
 /// Of the runner, which holds the frames and the nonce.
 const RUNNERS: [&str; 9] = ["mem", "environ", "maps", "auxv", "io", "syscall", "stack", "fd", "map_files"];
 
+/// The same for all containers: whoever could open it could lock it or watch it, and so be heard in another.
+const SHARED: [&str; 2] = ["/.execbox-runner", "/.execbox-runner/execbox"];
+
 const WRITES: [&str; 45] = [
     "/proc/sys/kernel/core_pattern",
     "/proc/sys/kernel/dmesg_restrict",
@@ -179,6 +182,10 @@ const READ_ONLY: [&str; 8] = [
 pub(super) fn rows(promises: &Promises) -> Vec<Row> {
     let mut rows: Vec<_> = MASKED.iter().map(|path| masked("files", path)).collect();
     rows.extend(RUNNERS.iter().map(|name| masked("runner", &format!("/proc/1/{name}"))));
+    rows.extend(SHARED.iter().map(|path| {
+        let opened = OpenOptions::new().read(true).open(path);
+        Row::fails("runner", format!("open {path}, which containers share"), done(opened), &[Errno::EACCES])
+    }));
     rows.extend(WRITES.iter().map(|path| {
         let opened = OpenOptions::new().write(true).open(path);
         Row::fails("files", format!("open {path} to write"), done(opened), &NO_ACCESS)

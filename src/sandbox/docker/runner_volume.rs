@@ -32,6 +32,9 @@ const FILE: &str = "execbox";
 pub(super) const EMPTY_IMAGE: &str = "execbox/empty:1";
 /// Where that container mounts the volume.
 const MOUNT: &str = "/runner";
+/// The same from the root, which the archive is unpacked in: an Engine leaves the mode of the folder alone that it unpacks
+/// in, and that one must have ours.
+const FOLDER: &str = "runner";
 /// Copying the binary, which may be large in a debug build.
 const COPY: Duration = Duration::from_secs(60);
 const QUICK: Duration = Duration::from_secs(10);
@@ -78,7 +81,7 @@ impl Runner {
         let content = tokio::fs::read(&self.path).await?;
         let tar = whole_or_not_there(&content)?;
         drop(content);
-        let options = UploadToContainerOptionsBuilder::default().path(MOUNT).build();
+        let options = UploadToContainerOptionsBuilder::default().path("/").build();
         engine
             .call(
                 "copy",
@@ -141,16 +144,24 @@ impl Runner {
 /// The archive that the Engine unpacks into the volume: the binary under a name of its own first, then a hard link with
 /// the name that containers start. So that name is never a file that is cut short, nor one that is being written, which
 /// the kernel does not start (ETXTBSY), however many servers fill the volume at once.
+///
+/// All containers share the folder and the file, which are there to be executed and for nobody to read: what can be
+/// opened can be locked and watched, and so carries messages from one container to another.
 fn whole_or_not_there(content: &[u8]) -> io::Result<Bytes> {
-    let copy = format!("{FILE}-{}", uuid::Uuid::new_v4());
+    let name = format!("{FOLDER}/{FILE}");
+    let copy = format!("{name}-{}", uuid::Uuid::new_v4());
     let mut builder = tar::Builder::new(Vec::with_capacity(content.len() + 4096));
     let mut header = tar::Header::new_gnu();
-    header.set_mode(0o755);
+    header.set_mode(0o711);
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_size(0);
+    builder.append_data(&mut header, format!("{FOLDER}/"), io::empty())?;
+    header.set_entry_type(tar::EntryType::Regular);
     header.set_size(content.len() as u64);
     builder.append_data(&mut header, &copy, content)?;
     header.set_entry_type(tar::EntryType::Link);
     header.set_size(0);
-    builder.append_link(&mut header, FILE, &copy)?;
+    builder.append_link(&mut header, &name, &copy)?;
     Ok(builder.into_inner()?.into())
 }
 

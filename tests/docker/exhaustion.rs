@@ -1,0 +1,124 @@
+//! Processors that a program takes, and descriptors and signals of the server itself.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::engine;
+use crate::server::Server;
+use crate::sweep::{assert_healthy, descriptors};
+
+/// Four processes on one processor's time, and a server that answers meanwhile.
+#[tokio::test]
+async fn a_program_gets_no_more_processor_time_than_its_limit_and_its_use_is_told() {
+    const BURN: &str = "
+import os, time
+for _ in range(2):
+    os.fork()
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    pass
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+";
+    let server = Server::start().await;
+    let body = json!({"code": BURN, "config": {"cpus": 1.0}});
+    let burn = server.eval(&body);
+    let watch = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for _ in 0..5 {
+            assert_healthy(&server).await;
+        }
+    };
+    let (result, ()) = tokio::join!(burn, watch);
+    assert_eq!(result["exit_code"], 0, "{result:#}");
+    let usage = |field: &str| result["usage"][field].as_f64().unwrap();
+    let used = usage("cpu_ms") / usage("wall_ms");
+    // The kernel hands processor time out in slices of 5 ms to 100 ms.
+    assert!((0.05..=1.1).contains(&used), "it used {used} processors: {result:#}");
+    assert!(usage("memory_peak_bytes") > 1e6, "{result:#}");
+    server.finish().await;
+}
+
+/// More connections than the server can have descriptors.
+#[tokio::test]
+async fn a_server_out_of_descriptors_recovers() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_after("ulimit -n 96", data, &[]).await;
+    server.eval(&json!({"language": "bash", "code": "echo before"})).await;
+    let before = descriptors(&server);
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        if let Ok(Ok(stream)) =
+            tokio::time::timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(&address)).await
+        {
+            idle.push(stream);
+        }
+    }
+    let began = Instant::now();
+    while descriptors(&server) < 90 {
+        assert!(began.elapsed() < Duration::from_secs(10), "only {} descriptors", descriptors(&server));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    drop(idle);
+    let began = Instant::now();
+    loop {
+        let answer =
+            server.client.get(format!("{}/readyz", server.url)).timeout(Duration::from_secs(1)).send().await;
+        if answer.is_ok_and(|answer| answer.status() == 200) {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "it never recovered");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let hello = server.eval(&json!({"language": "bash", "code": "echo after"})).await;
+    assert_eq!(hello["stdout"], "after\n", "{hello:#}");
+    let began = Instant::now();
+    while descriptors(&server) > before + 2 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{} descriptors are left", descriptors(&server));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn every_signal_that_ends_a_server_drains_it() {
+    for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGTERM] {
+        let mut server = Server::start().await;
+        let id = server.submit_code("bash", "echo up; sleep 1; touch /work/done; echo done").await;
+        server.wrote(&id, "up").await;
+        let url = format!("{}/api/v1/executions/{id}?wait=30", server.url);
+        let waiting = tokio::spawn(server.client.get(url).send());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.signal(signal);
+        let result: serde_json::Value = waiting.await.unwrap().unwrap().json().await.unwrap();
+        assert_eq!(result["stdout"], "up\ndone\n", "{signal}: {result:#}");
+        let label = server.label();
+        assert_eq!(server.ended(Duration::from_secs(15)).await.code(), Some(0), "{signal}");
+        engine::assert_gone(&label).await;
+    }
+}
+
+#[tokio::test]
+async fn the_hosts_oom_killer_takes_a_program_before_the_server() {
+    let server = Server::start().await;
+    let id = server.submit_code("bash", "echo up; sleep 60").await;
+    server.wrote(&id, "up").await;
+    let runner = engine::running(&server.label()).await.state.unwrap().pid.unwrap();
+    let score = |pid: i64| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        text.trim().parse::<i64>().unwrap()
+    };
+    let children = std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children")).unwrap();
+    let program: i64 = children.split_whitespace().next().unwrap().parse().unwrap();
+    let [server_score, runner, program] = [i64::from(server.pid().as_raw()), runner, program].map(score);
+    assert!(server_score < runner && runner < program, "{server_score}, {runner}, {program}");
+    server.kill(&id).await;
+    server.finish().await;
+}

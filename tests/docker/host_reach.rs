@@ -1,0 +1,130 @@
+//! What a program finds of the host: nobody who listens there answers, and nothing secret of the server is in reach.
+
+use std::io::Read as _;
+use std::net::{TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::projects::tar_of;
+use crate::server::Server;
+
+/// Every address of this host, the Engine's bridge among them.
+fn addresses() -> Vec<String> {
+    let trie = std::fs::read_to_string("/proc/net/fib_trie").unwrap();
+    let lines: Vec<_> = trie.lines().collect();
+    let local = lines.windows(2).filter(|pair| pair[1].contains("/32 host LOCAL"));
+    let mut found: Vec<_> =
+        local.filter_map(|pair| pair[0].trim().strip_prefix("|-- ").map(str::to_owned)).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Listens everywhere on the host and counts who comes.
+struct Listeners {
+    port: u16,
+    name: String,
+    count: Arc<AtomicUsize>,
+}
+
+impl Listeners {
+    fn start() -> Self {
+        let tcp = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        let udp = UdpSocket::bind(("0.0.0.0", port)).unwrap();
+        let name = format!("execbox-canary-{port}");
+        let unix = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let count = Arc::<AtomicUsize>::default();
+        let seen = || {
+            let count = Arc::clone(&count);
+            move || drop(count.fetch_add(1, Ordering::SeqCst))
+        };
+        let (by_tcp, by_udp, by_unix) = (seen(), seen(), seen());
+        std::thread::spawn(move || tcp.incoming().flatten().for_each(|_| by_tcp()));
+        std::thread::spawn(move || {
+            while udp.recv(&mut [0; 16]).is_ok() {
+                by_udp();
+            }
+        });
+        std::thread::spawn(move || unix.incoming().flatten().for_each(|_| by_unix()));
+        Self { port, name, count }
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// They are there for who is not in a container.
+    fn assert_open(&self, addresses: &[String]) {
+        for address in addresses {
+            std::net::TcpStream::connect((address.as_str(), self.port)).unwrap();
+        }
+        let abstract_name = SocketAddr::from_abstract_name(&self.name).unwrap();
+        UnixStream::connect_addr(&abstract_name).unwrap().read_to_end(&mut Vec::new()).unwrap();
+    }
+}
+
+async fn run(server: &Server, program: &str, arguments: &Value) -> Value {
+    let tar = tar_of(&[("main.py", program.as_bytes())]);
+    let result = server.sync(&tar, &json!({"script_args": arguments, "artifacts": ["none"]})).await;
+    assert_eq!((&result["reason"], &result["exit_code"]), (&json!("exited"), &json!(0)), "{result:#}");
+    result
+}
+
+#[tokio::test]
+async fn nobody_who_listens_on_the_host_is_reached() {
+    let (listeners, addresses) = (Listeners::start(), addresses());
+    assert!(addresses.len() >= 2, "{addresses:?}");
+    listeners.assert_open(&addresses);
+    let before = listeners.count();
+    assert!(before >= addresses.len());
+    // Loopback is the container's own.
+    let outer: Vec<_> = addresses.iter().filter(|address| !address.starts_with("127.")).collect();
+    let server = Server::start().await;
+    let mut arguments = vec![listeners.port.to_string(), listeners.name.clone(), "127.0.0.1".to_owned()];
+    arguments.extend(outer.into_iter().cloned());
+    let result = run(&server, include_str!("programs/reach.py"), &json!(arguments)).await;
+    assert_eq!(result["stdout"], "interfaces ['lo']\n");
+    assert_eq!(listeners.count(), before, "somebody came");
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_secret_of_the_server_is_in_a_container() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().to_str().unwrap().to_owned();
+    let shell = "export TOKEN=canary-of-the-environment EXECBOX_LOG=warn";
+    let server = Server::start_after(shell, data, &[]).await;
+    let words = ["canary-of-the-environment", &folder, "exe_", "execbox.owner", "docker.sock", "a-control"];
+    let tar = tar_of(&[
+        ("main.py", include_str!("programs/search.py").as_bytes()),
+        ("control.txt", b"here is a-control"),
+    ]);
+    let result = server.sync(&tar, &json!({"script_args": words, "artifacts": ["none"]})).await;
+    let own = "found a-control /work/control.txt\n";
+    let said = result["stdout"].as_str().unwrap();
+    // The program has the words, too: they are its arguments.
+    let found: Vec<_> = said.lines().filter(|line| line.starts_with("found")).collect();
+    assert_eq!(found, [own.trim()], "{result:#}");
+    let environment = said.lines().find(|line| line.starts_with("environment")).unwrap();
+    for name in environment.split_whitespace().skip(1) {
+        let known = [
+            "EXECBOX_RESULT_FD",
+            "HOME",
+            "LANG",
+            "LC_CTYPE",
+            "PATH",
+            "TMPDIR",
+            "OLDPWD",
+            "PWD",
+            "SHLVL",
+            "_",
+        ];
+        assert!(known.contains(&name) || name.starts_with("PYTHON"), "{name} in {environment}");
+    }
+    server.finish().await;
+}

@@ -1,0 +1,147 @@
+//! Images of hostile make, and builds that many wait for, that fail, or that are cut off.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bollard::query_parameters::ListImagesOptions;
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use crate::engine;
+use crate::fault_proxy::{Fault, FaultProxy, Target};
+use crate::server::Server;
+
+/// A folder for `--images-dir` with one runtime.
+fn runtime(name: &str, dockerfile: &str, run: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join(name);
+    std::fs::create_dir(&own).unwrap();
+    // Each test's image is its own, whatever an earlier run left.
+    let unique = format!("LABEL of={}\n", folder.path().file_name().unwrap().to_str().unwrap());
+    std::fs::write(own.join("Dockerfile"), format!("FROM debian:trixie-slim\n{unique}{dockerfile}")).unwrap();
+    let manifest = format!("name = \"{name}\"\nversion = \"1\"\nextensions = [\"{name}\"]\nrun = {run}\n");
+    std::fs::write(own.join("runtime.toml"), manifest).unwrap();
+    folder
+}
+
+fn flags(folder: &Path) -> [&str; 2] {
+    ["--images-dir", folder.to_str().unwrap()]
+}
+
+fn hello(name: &str) -> Value {
+    json!({"language": name, "files": [{"name": format!("a.{name}"), "content": "hi"}]})
+}
+
+/// The tags of a runtime's images.
+async fn tags(name: &str) -> Vec<String> {
+    let images = engine::engine().await.list_images(None::<ListImagesOptions>).await.unwrap();
+    let prefix = format!("execbox/{name}:");
+    images.into_iter().flat_map(|image| image.repo_tags).filter(|tag| tag.starts_with(&prefix)).collect()
+}
+
+async fn remove(name: &str) {
+    for tag in tags(name).await {
+        engine::remove_image(&tag).await;
+    }
+}
+
+#[tokio::test]
+async fn twenty_that_want_a_new_image_wait_for_one_build_and_a_failure_is_not_remembered() {
+    let folder = runtime("wanted", "RUN sleep 1\n", r#"["/bin/cat", "{entrypoint}"]"#);
+    let proxy = FaultProxy::start();
+    let host = proxy.host();
+    let mut flags = flags(folder.path()).to_vec();
+    flags.extend(["--docker-host", &host, "--workers", "4"]);
+    let server = Server::start_with(&flags).await;
+    proxy.arm(Target::Kind("build"), Fault::Error);
+    let refused = server.eval(&hello("wanted")).await;
+    assert_eq!(
+        (&refused["status"], &refused["reason"]),
+        (&json!("failed"), &json!("internal")),
+        "{refused:#}"
+    );
+    assert!(refused["error"].as_str().unwrap().contains("the image of wanted"), "{refused:#}");
+    assert_eq!(proxy.disarm(), ["build"]);
+    let body = hello("wanted");
+    for result in join_all((0..20).map(|_| server.eval(&body))).await {
+        assert_eq!(result["stdout"], "hi", "{result:#}");
+    }
+    let builds = proxy.take_calls().iter().filter(|call| *call == "build").count();
+    assert_eq!(builds, 1, "they were to share it");
+    server.finish().await;
+    remove("wanted").await;
+}
+
+/// At several moments of the build.
+#[tokio::test]
+async fn a_server_killed_while_it_builds_leaves_no_half_image() {
+    let dockerfile = "RUN echo one > /one && sleep 2\nRUN echo two > /two && sleep 1\n";
+    let folder = runtime("halved", dockerfile, r#"["/bin/cat", "/one", "/two", "{entrypoint}"]"#);
+    for after in [0, 1_000, 2_500] {
+        remove("halved").await;
+        let proxy = FaultProxy::start();
+        let host = proxy.host();
+        let mut with_proxy = flags(folder.path()).to_vec();
+        with_proxy.extend(["--docker-host", &host]);
+        let server = Server::start_with(&with_proxy).await;
+        let url = format!("{}/api/v1/exec/async", server.url);
+        assert_eq!(server.client.post(url).json(&hello("halved")).send().await.unwrap().status(), 202);
+        let began = Instant::now();
+        while !proxy.take_calls().iter().any(|call| call == "build") {
+            assert!(began.elapsed() < Duration::from_secs(60), "the build never began");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        let data = server.crash().await;
+        assert_eq!(tags("halved").await, [""; 0], "tagged before it was whole");
+        let next = Server::start_on(data, &flags(folder.path())).await;
+        let result = next.eval(&hello("halved")).await;
+        assert_eq!(result["stdout"], "one\ntwo\nhi", "{result:#}");
+        next.finish().await;
+    }
+    remove("halved").await;
+}
+
+/// Everything that an image can say about how it wants to be run.
+#[tokio::test]
+async fn what_an_image_says_about_its_start_does_not_count() {
+    let dockerfile = "RUN echo '#!/bin/sh\\ntouch /tmp/started-by-image' > /evil && chmod 4755 /evil\n\
+        ENV LD_PRELOAD=/evil.so BASH_ENV=/evil SECRET=canary PATH=/evil\n\
+        USER 0\nWORKDIR /proc/self/fd/8\nENTRYPOINT [\"/evil\"]\nCMD [\"/evil\"]\nSTOPSIGNAL SIGCONT\nEXPOSE 80\n\
+        HEALTHCHECK --interval=1s CMD touch /tmp/health\nONBUILD RUN touch /onbuild\n";
+    let folder = runtime("crafted", dockerfile, r#"["/bin/bash", "{entrypoint}"]"#);
+    let server = Server::start_with(&flags(folder.path())).await;
+    let program = "sleep 2; id -u; pwd; ls /tmp; env | grep -v '^_=' | sort; tr '\\0' ' ' < /proc/1/cmdline";
+    let body = json!({"language": "crafted", "files": [{"name": "a.crafted", "content": program}]});
+    let result = server.eval(&body).await;
+    assert_eq!((&result["reason"], &result["exit_code"]), (&json!("exited"), &json!(0)), "{result:#}");
+    let said: Vec<_> = result["stdout"].as_str().unwrap().lines().map(str::trim).collect();
+    let uid: u32 = said[0].parse().unwrap();
+    assert!((20_000..20_100).contains(&uid), "{result:#}");
+    assert_eq!(said[1], "/work", "{result:#}");
+    for word in ["started-by-image", "health", "SECRET", "canary", "LD_PRELOAD", "BASH_ENV", "PATH=/evil"] {
+        assert!(!said.iter().any(|line| line.contains(word)), "{word}: {result:#}");
+    }
+    assert_eq!(*said.last().unwrap(), "/.execbox-runner/execbox __runner", "{result:#}");
+    server.finish().await;
+    remove("crafted").await;
+}
+
+/// It would be a disk that can be written, under a root that can't.
+#[tokio::test]
+async fn an_image_with_a_volume_is_refused() {
+    let folder = runtime("volumed", "VOLUME /data\n", r#"["/bin/cat", "{entrypoint}"]"#);
+    let server = Server::start_with(&flags(folder.path())).await;
+    // The second time the image is there already.
+    for _ in 0..2 {
+        let result = server.eval(&hello("volumed")).await;
+        assert_eq!(
+            (&result["status"], &result["reason"]),
+            (&json!("failed"), &json!("internal")),
+            "{result:#}"
+        );
+        assert!(result["error"].as_str().unwrap().contains("VOLUME"), "{result:#}");
+    }
+    server.finish().await;
+    remove("volumed").await;
+}
