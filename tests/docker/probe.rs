@@ -14,7 +14,7 @@ use crate::server::EXECBOX;
 
 pub async fn sandbox(instance: &str) -> DockerSandbox {
     let config = DockerConfig {
-        host: None,
+        host: Config::default().engine_address(),
         oci_runtime: None,
         uid_base: 20_000,
         runner: Some(EXECBOX.into()),
