@@ -231,7 +231,8 @@ async fn a_look_at_what_is_in_place_that_fails_changes_nothing() {
     let untroubled = proxy.take_calls();
     // The volume is made, then the empty image and the runner's file are looked at, and written where they are missing.
     let volume = untroubled.iter().position(|call| call == "create").unwrap();
-    let looks = [(Target::Nth(volume + 2), "json", "create"), (Target::Kind("archive"), "archive", "archive")];
+    let looks =
+        [(Target::Nth(volume + 2), "json", "create"), (Target::Kind("archive"), "archive", "archive")];
     for (target, look, written) in looks {
         for fault in [Fault::Error, Fault::Refuse] {
             proxy.arm(target, fault);

@@ -11,7 +11,10 @@
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
 //! - [`storage`]: a full disk, a damaged database.
+//! - [`usage`]: memory, processors and processes, as told and as limited.
 //! - [`command_line`]: `execbox run` and the other commands.
+//!
+//! `make engines` runs them on other Engines, and some in an emulated machine, for which [`patience`] widens time limits.
 
 #![allow(unreachable_pub, reason = "one binary, nobody else reaches it")]
 #![allow(
@@ -31,6 +34,7 @@ mod examples;
 mod fault_proxy;
 mod lifecycle;
 mod output;
+mod patience;
 mod private_engine;
 mod probe;
 mod profile;
@@ -39,3 +43,4 @@ mod projects;
 mod recovery;
 mod server;
 mod storage;
+mod usage;

@@ -10,6 +10,7 @@ use execbox::runner::probe::Outcome;
 use execbox::sandbox::Sandbox as _;
 use execbox::sandbox::docker::{DockerConfig, DockerSandbox, ProbeReport};
 
+use crate::patience::widened;
 use crate::server::EXECBOX;
 
 pub async fn sandbox(instance: &str) -> DockerSandbox {
@@ -49,7 +50,7 @@ async fn everything_forbidden_is_refused_within_two_seconds() {
     eprintln!("{} rows in {took:?}", report.rows.len());
     assert_eq!(report.require(), Ok(()));
     assert!(report.that(Outcome::Refused).count() >= 300, "{}", report.rows.len());
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < widened(Duration::from_secs(2)), "{took:?}");
 }
 
 /// Limits at the low end of what settings can say must not make the probe itself fail.
@@ -88,7 +89,8 @@ fn containers_that_would_run_as_root_are_refused() {
 async fn a_loosened_profile_is_refused_by_name() {
     type Loosen = fn(&mut ContainerCreateBody);
     let loosened: [(Loosen, &str); 6] = [
-        (|body| host(body).security_opt = None, "io_uring_setup"),
+        // Later versions of the Engine's own filter refuse io_uring, too; none refuses this.
+        (|body| host(body).security_opt = None, "ptrace(PTRACE_TRACEME)"),
         (|body| host(body).readonly_rootfs = Some(false), "/ is mounted for writing"),
         (|body| host(body).cap_drop = None, "a capability to gain"),
         (|body| host(body).masked_paths = Some(Vec::new()), "read /proc/interrupts"),

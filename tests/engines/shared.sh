@@ -40,14 +40,12 @@ first_socket() {
 }
 
 # The binary that the tests run.
-execbox() {
-    local triple
-    triple=$(rustc -vV | sed -n 's/^host: //p')
-    "${CARGO_TARGET_DIR:-$PWD/target}/$triple/debug/execbox" "$@"
+execbox_path() {
+    echo "${CARGO_TARGET_DIR:-$PWD/target}/$(rustc -vV | sed -n 's/^host: //p')/debug/execbox"
 }
 
 # Names of the images that this build of execbox uses, and of their base, a line each.
 runtime_images() {
-    execbox images list | awk 'NR > 1 { print $3 }'
+    DOCKER_HOST=unix://$(first_socket) "$(execbox_path)" images list | awk 'NR > 1 { print $3 }'
     echo debian:trixie-slim
 }

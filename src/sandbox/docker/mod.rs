@@ -274,7 +274,7 @@ impl Inner {
                 container.ran_freely().await?;
                 verdict::without_report(false, conversation.phase, limits)
             }
-            Ending::Lost(_) if container.oom_killed().await => verdict::out_of_memory(None, limits),
+            Ending::Lost(_) if container.runner_out_of_memory().await => verdict::out_of_memory(None, limits),
             Ending::Lost(why) => return Err(SandboxError::Lost(why.clone())),
         };
         container.kill().await;
