@@ -107,3 +107,21 @@ time.sleep(1)
     assert!(result["stdout"].as_str().unwrap().starts_with("the child died of signal 9\n..."), "{result:#}");
     server.finish().await;
 }
+
+/// Shared memory stays when the processes that filled it are gone, and the runner must still say what happened.
+#[tokio::test]
+async fn memory_that_outlives_the_program_leaves_room_for_the_runner() {
+    const PROGRAM: &str = "
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+while True:
+    segment = libc.shmget(0, 8 << 20, 0o600)
+    assert segment >= 0, ctypes.get_errno()
+    ctypes.memset(libc.shmat(segment, None, 0), 1, 8 << 20)
+";
+    let server = Server::start().await;
+    let result = python(&server, PROGRAM, json!({"memory_mb": 64, "disk_mb": 16})).await;
+    assert_eq!((&result["reason"], &result["attempt"]), (&json!("out_of_memory"), &json!(1)), "{result:#}");
+    server.finish().await;
+}
