@@ -20,7 +20,7 @@ DOCKERD=
 own_processes() {
     local pid line
     for pid in /proc/[0-9]*; do
-        line=$(tr '\0' ' ' <"$pid/cmdline" 2>/dev/null) || continue
+        line=$({ tr '\0' ' ' <"$pid/cmdline"; } 2>/dev/null) || continue
         case $line in *"$OWN/exec"*) echo "${pid#/proc/}" ;; esac
     done
 }
