@@ -84,6 +84,23 @@ fn containers_that_would_run_as_root_are_refused() {
     assert!(!said.contains("/api/v1/exec/sync"), "it announced itself: {said}");
 }
 
+/// A stronger OCI runtime that is asked for and missing must not mean the usual one.
+#[test]
+fn an_oci_runtime_that_the_engine_lacks_is_refused_with_those_it_has() {
+    for flag in ["--oci-runtime", "--runtime"] {
+        let data = tempfile::tempdir().unwrap();
+        let mut serve = Command::new(EXECBOX);
+        serve
+            .args(["serve", "--listen", "127.0.0.1:0", flag, "no-such-runtime", "--data-dir"])
+            .arg(data.path());
+        let output = serve.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains("no OCI runtime \"no-such-runtime\"") && said.contains("runc"), "{said}");
+        assert!(!said.contains("/api/v1/exec/sync"), "it announced itself: {said}");
+    }
+}
+
 /// `make mutants-profile` does this for every field; here are the worst.
 #[tokio::test]
 async fn a_loosened_profile_is_refused_by_name() {
