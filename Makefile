@@ -14,7 +14,7 @@ DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench load soak images openapi mutants-profile schemathesis hostile-archives
+.PHONY: help setup build run demo test check fmt bench load soak images openapi mutants-profile schemathesis hostile-archives engines
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ hostile-archives: ## Read every hostile archive of the tests, and print what eac
 mutants-profile: setup ## Take away each field of the container profile, see a check turn red, write docs/profile-mutants.md
 	@mkdir -p docs
 	WRITE_PROFILE_MUTANTS=1 cargo test --locked --test docker -- --exact profile_mutants::every_field_of_the_profile_is_held_by_a_check --nocapture
+
+engines: ## Run the Docker tests on two Engines and on cgroup version 2 (root, Debian; some 15 minutes), write docs/engines.md
+	@tests/engines/run.sh
 
 bench: setup build ## Measure the overhead over a raw Engine cycle and a bare interpreter
 	$(BIN) images build python bash

@@ -39,7 +39,7 @@ pub struct Config {
     pub docker_host: Option<String>,
 
     /// OCI runtime for the containers, like `runsc`. Fails closed when the Engine does not have it.
-    #[arg(long, env = "EXECBOX_OCI_RUNTIME", value_name = "NAME")]
+    #[arg(long, visible_alias = "runtime", env = "EXECBOX_OCI_RUNTIME", value_name = "NAME")]
     pub oci_runtime: Option<String>,
 
     /// Executions that run at once. Default: the number of processors.

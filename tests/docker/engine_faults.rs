@@ -217,6 +217,34 @@ async fn a_start_that_fails_says_so_and_one_that_does_not_is_exact() {
     }
 }
 
+/// Other servers' containers start from the same volume meanwhile: what is whole must not be written again over a doubt.
+#[tokio::test]
+async fn a_look_at_what_is_in_place_that_fails_changes_nothing() {
+    let proxy = FaultProxy::start();
+    let list = || async {
+        let mut command = tokio::process::Command::new(EXECBOX);
+        command.args(["images", "list", "--docker-host", &proxy.host()]).output().await.unwrap().status.code()
+    };
+    assert_eq!(list().await, Some(0), "the runner is in its volume now");
+    proxy.take_calls();
+    list().await;
+    let untroubled = proxy.take_calls();
+    // The volume is made, then the empty image and the runner's file are looked at, and written where they are missing.
+    let volume = untroubled.iter().position(|call| call == "create").unwrap();
+    let looks =
+        [(Target::Nth(volume + 2), "json", "create"), (Target::Kind("archive"), "archive", "archive")];
+    for (target, look, written) in looks {
+        for fault in [Fault::Error, Fault::Refuse] {
+            proxy.arm(target, fault);
+            list().await;
+            let times = |calls: &[String]| calls.iter().filter(|call| *call == written).count();
+            let (troubled, usual) = (times(&proxy.take_calls()), times(&untroubled));
+            assert!(troubled <= usual, "{fault:?}: {written} {troubled} times, not {usual}");
+            assert_eq!(proxy.disarm(), [look], "{fault:?}");
+        }
+    }
+}
+
 /// Refused within a second, with a time to come again.
 async fn assert_refused(server: &Server) {
     let began = Instant::now();
@@ -349,7 +377,10 @@ async fn a_drain_ends_although_the_engine_is_away() {
         proxy.set(Mode::Pass);
         let next = Server::start_on(data, &[]).await;
         assert_eq!(next.label(), label);
-        assert_resumed(&next, &running, &waiting, 1).await;
+        assert_eq!(next.wait(&running).await["stdout"], "up\ndone\n");
+        for (number, id) in waiting.iter().enumerate() {
+            assert_eq!(next.wait(id).await["stdout"], format!("{number}\n"));
+        }
         next.finish().await;
     }
 }

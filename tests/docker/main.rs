@@ -20,7 +20,10 @@
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
 //! - [`storage`]: a full disk, a damaged database.
 //! - [`descriptors`]: a server without open files to spare.
+//! - [`usage`]: memory, processors and processes, as told and as limited.
 //! - [`command_line`]: `execbox run` and the other commands.
+//!
+//! `make engines` runs them on other Engines, and some in an emulated machine, for which [`patience`] widens time limits.
 
 #![allow(unreachable_pub, reason = "one binary, nobody else reaches it")]
 #![allow(
@@ -46,6 +49,7 @@ mod images;
 mod leaks;
 mod lifecycle;
 mod output;
+mod patience;
 mod private_engine;
 mod probe;
 mod profile;
@@ -57,3 +61,4 @@ mod server;
 mod storage;
 mod sweep;
 mod tampering;
+mod usage;

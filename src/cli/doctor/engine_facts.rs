@@ -7,7 +7,7 @@ pub(super) fn findings(facts: &EngineFacts) -> Vec<Finding> {
     let mut findings = vec![
         engine(facts),
         Finding::ok("api", format!("version {}", facts.api_version)),
-        oci_runtime(&facts.oci_runtime_version),
+        oci_runtime(facts),
         seccomp(facts),
         limits(facts),
         Finding::ok("kernel", format!("{}, storage driver {}", facts.kernel, facts.storage_driver)),
@@ -25,32 +25,18 @@ pub(super) fn findings(facts: &EngineFacts) -> Vec<Finding> {
 
 fn engine(facts: &EngineFacts) -> Finding {
     let what = format!("Docker {} at {}", facts.version, facts.address);
-    match version(&facts.version) {
-        Some(version) if version < (29, 4, 3) || ((29, 5, 0)..(29, 5, 1)).contains(&version) => {
-            Finding::warn(
-                "engine",
-                what,
-                "has known holes unless the distribution mended them: update to 29.4.3 or 29.5.1 (see SECURITY.md)",
-            )
-        }
-        _ => Finding::ok("engine", what),
+    match facts.against_engine() {
+        Some(said) => Finding::warn("engine", what, said),
+        None => Finding::ok("engine", what),
     }
 }
 
-/// The releases that mended a way out of the container, and what came before them.
-fn oci_runtime(text: &str) -> Finding {
-    let Some(version) = version(text) else {
-        return Finding::warn("runtime", format!("{text}: unknown version"), "check that it is up to date");
-    };
-    let holes = if version < (1, 1, 12) {
-        "CVE-2024-21626 (1.1.12) and CVE-2025-31133, -52565, -52881 (1.2.8, 1.3.3)"
-    } else if version < (1, 2, 8) || ((1, 3, 0)..(1, 3, 3)).contains(&version) {
-        "CVE-2025-31133, -52565, -52881 (1.2.8, 1.3.3)"
-    } else {
-        return Finding::ok("runtime", format!("runc {text}"));
-    };
-    let mend = format!("update it, or check that the distribution mended {holes} under its own number");
-    Finding::warn("runtime", format!("runc {text}"), mend)
+fn oci_runtime(facts: &EngineFacts) -> Finding {
+    let what = format!("runc {}", facts.oci_runtime_version);
+    match facts.against_oci_runtime() {
+        Some(said) => Finding::warn("runtime", what, said),
+        None => Finding::ok("runtime", what),
+    }
 }
 
 fn seccomp(facts: &EngineFacts) -> Finding {
@@ -70,14 +56,6 @@ fn limits(facts: &EngineFacts) -> Finding {
     }
     let mend = "mount the cgroup controllers; on Debian boot with cgroup_enable=memory swapaccount=1";
     Finding::fail("limits", format!("not held: {}", facts.missing_limits.join(", ")), mend)
-}
-
-/// The first three numbers of a text like `runc version 1.1.5+ds1`.
-fn version(text: &str) -> Option<(u64, u64, u64)> {
-    let start = text.find(|c: char| c.is_ascii_digit())?;
-    let digits = text[start..].split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
-    let mut numbers = digits.split('.').map_while(|number| number.parse().ok());
-    Some((numbers.next()?, numbers.next()?, numbers.next().unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -102,26 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn versions_with_known_holes_are_warned_of() {
-        for (text, level) in [
-            ("1.1.5+ds1", Level::Warn),
-            ("runc version 1.1.12", Level::Warn),
-            ("1.2.7", Level::Warn),
-            ("1.2.8", Level::Ok),
-            ("1.3.2", Level::Warn),
-            ("1.3.3", Level::Ok),
-            ("1.4.0-rc.3", Level::Ok),
-            ("", Level::Warn),
-        ] {
-            assert_eq!(oci_runtime(text).level, level, "{text}");
-        }
-        for (version, level) in [
-            ("20.10.24+dfsg1", Level::Warn),
-            ("29.4.3", Level::Ok),
-            ("29.5.0", Level::Warn),
-            ("29.5.1", Level::Ok),
-        ] {
-            assert_eq!(engine(&EngineFacts { version: version.into(), ..facts() }).level, level, "{version}");
+    fn versions_with_known_holes_are_warned_of_by_name() {
+        let old =
+            EngineFacts { version: "29.4.3".into(), oci_runtime_version: "1.1.5+ds1".into(), ..facts() };
+        for (finding, hole) in [(engine(&old), "CVE-2026-41567"), (oci_runtime(&old), "CVE-2024-21626")] {
+            assert_eq!(finding.level, Level::Warn);
+            assert!(finding.to_string().contains(hole), "{finding}");
         }
     }
 

@@ -20,6 +20,12 @@ const REMOVE_AGAIN: Duration = Duration::from_millis(300);
 /// An Engine that takes longer to say how a container is stood still, and its container perhaps with it.
 const STOOD_STILL: Duration = Duration::from_secs(1);
 
+/// What a container that SIGKILL ended exits with.
+const BY_SIGKILL: i64 = 137;
+/// Looks at a container whose stream ended, until it has ended, too.
+const LOOKS: u32 = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
 /// Frames from the runner, and its standard error.
 pub(super) type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
 /// Frames to the runner.
@@ -68,10 +74,19 @@ impl Container {
         }
     }
 
-    /// Whether the kernel killed a process of it for want of memory. A hint: the Engine's versions differ in it.
-    pub(super) async fn oom_killed(&self) -> bool {
-        let state = self.engine.inspect(&self.id).await.ok().and_then(|inspected| inspected.state);
-        state.and_then(|state| state.oom_killed).unwrap_or(false)
+    /// Whether the kernel ended the runner for want of memory. The Engine's own word for it says less: that some process
+    /// was ended so at some time, and newer versions say it while the container still runs.
+    pub(super) async fn runner_out_of_memory(&self) -> bool {
+        for _ in 0..LOOKS {
+            let Ok(inspected) = self.engine.inspect(&self.id).await else { return false };
+            let Some(state) = inspected.state else { return false };
+            if state.running != Some(true) {
+                return state.oom_killed == Some(true) && state.exit_code == Some(BY_SIGKILL);
+            }
+            // The end of its stream may be heard of before its own.
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        false
     }
 
     /// Whether its lateness is the program's doing. Called when its time is over without a word of the runner.

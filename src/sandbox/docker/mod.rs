@@ -1,5 +1,6 @@
 //! Docker behind the sandbox trait. The only place that knows the Engine's client library.
 
+mod advisories;
 mod base;
 mod circuit;
 mod container;
@@ -109,7 +110,9 @@ impl DockerSandbox {
     /// Says what is missing and what to do.
     pub async fn connect(config: DockerConfig) -> Result<Self, SandboxError> {
         let engine = Engine::connect(config.host.as_deref()).await?;
-        facts::read(&engine).await?.require(config.oci_runtime.as_deref())?;
+        let facts = facts::read(&engine).await?;
+        facts.require(config.oci_runtime.as_deref())?;
+        warn_of_holes(&facts);
         let runner = Runner::read(config.runner.unwrap_or_else(|| PathBuf::from(THIS_BINARY))).await?;
         let settings = BuildSettings {
             ca_bundle: config.ca_bundle,
@@ -184,6 +187,16 @@ pub async fn container_profile(
     let identity =
         Identity { image, runner_volume: &runner.volume, uid, oci_runtime: None, writable: &[], labels };
     Ok(profile::container(identity, limits))
+}
+
+/// For the log of a server; `doctor` shows the same.
+fn warn_of_holes(facts: &EngineFacts) {
+    if let Some(said) = facts.against_engine() {
+        warn!(version = %facts.version, "the Engine's version {said}");
+    }
+    if let Some(said) = facts.against_oci_runtime() {
+        warn!(version = %facts.oci_runtime_version, "runc's version {said}");
+    }
 }
 
 impl Inner {
@@ -274,7 +287,7 @@ impl Inner {
                 container.ran_freely().await?;
                 verdict::without_report(false, conversation.phase, limits)
             }
-            Ending::Lost(_) if container.oom_killed().await => verdict::out_of_memory(None, limits),
+            Ending::Lost(_) if container.runner_out_of_memory().await => verdict::out_of_memory(None, limits),
             Ending::Lost(why) => return Err(SandboxError::Lost(why.clone())),
         };
         container.kill().await;

@@ -181,8 +181,10 @@ fn hash(mut file: File) -> io::Result<(String, u64)> {
 }
 
 async fn import_empty_image(engine: &Engine) -> Result<(), SandboxError> {
-    if engine.image_id(EMPTY_IMAGE).await.is_ok() {
-        return Ok(());
+    match engine.image_id(EMPTY_IMAGE).await {
+        Err(EngineError::NotFound { .. }) => {}
+        // Another import would move the tag, and leave the one before without a name.
+        known => return Ok(known.map(drop)?),
     }
     let (repo, tag) = EMPTY_IMAGE.split_once(':').unwrap_or((EMPTY_IMAGE, "latest"));
     let options = CreateImageOptionsBuilder::default().from_src("-").repo(repo).tag(tag).build();

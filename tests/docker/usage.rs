@@ -1,0 +1,127 @@
+//! What is told of a program's use, and the limits on it, held against what the program itself knows. These must read
+//! the same on cgroup version 1 and 2.
+
+use serde_json::{Value, json};
+
+use crate::fault_proxy::{Fault, FaultProxy, Target};
+use crate::server::Server;
+
+const MIB: f64 = 1_048_576.0;
+
+async fn python(server: &Server, code: &str, config: Value) -> Value {
+    server.eval(&json!({"language": "python", "code": code, "config": config})).await
+}
+
+fn usage(result: &Value, field: &str) -> f64 {
+    result["usage"][field].as_f64().unwrap_or_else(|| panic!("no {field}: {result:#}"))
+}
+
+#[tokio::test]
+async fn the_peak_of_memory_is_the_programs_own() {
+    let server = Server::start().await;
+    let little = python(&server, "print(1)", json!({})).await;
+    let much = python(&server, "taken = b'x' * (200 << 20)\ndel taken", json!({})).await;
+    let [little, much] = [little, much].map(|result| usage(&result, "memory_peak_bytes") / MIB);
+    assert!((1.0..100.0).contains(&little), "{little} MiB for nothing");
+    assert!((200.0..300.0).contains(&much), "{much} MiB for 200");
+    server.finish().await;
+}
+
+/// The limit of the container is the program's, its files' and a fixed part of 96 MiB.
+#[tokio::test]
+async fn a_program_out_of_memory_is_told_what_it_reached() {
+    let server = Server::start().await;
+    let code = "taken = []\nwhile True: taken.append(b'x' * (4 << 20))";
+    let limits = json!({"memory_mb": 64, "disk_mb": 16, "timeout_seconds": 300});
+    let result = python(&server, code, limits).await;
+    assert_eq!(
+        (&result["reason"], &result["exit_code"]),
+        (&json!("out_of_memory"), &json!(137)),
+        "{result:#}"
+    );
+    let peak = usage(&result, "memory_peak_bytes") / MIB;
+    assert!((170.0..=176.0).contains(&peak), "{peak} MiB of 176");
+    let told = format!("reached {} MiB of 176 MiB", peak.floor());
+    assert!(result["error"].as_str().unwrap().contains(&told), "{told}: {result:#}");
+    server.finish().await;
+}
+
+/// Four processes on half a processor.
+#[tokio::test]
+async fn processors_are_held_to_their_quota() {
+    const PROGRAM: &str = "
+import os, time
+end = time.monotonic() + 3
+for _ in range(3):
+    if os.fork() == 0:
+        break
+while time.monotonic() < end:
+    pass
+";
+    let server = Server::start().await;
+    let result = python(&server, PROGRAM, json!({"cpus": 0.5})).await;
+    let share = usage(&result, "cpu_ms") / usage(&result, "wall_ms");
+    assert!((0.05..0.65).contains(&share), "{share} processors of 0.5: {result:#}");
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn processes_are_counted_to_the_last() {
+    const PROGRAM: &str = "
+import os, signal
+count = 1
+try:
+    while os.fork():
+        count += 1
+    signal.pause()
+except OSError as error:
+    print(count, error.strerror)
+";
+    let server = Server::start().await;
+    let result = python(&server, PROGRAM, json!({"pids": 20})).await;
+    assert_eq!(result["stdout"], "20 Resource temporarily unavailable\n", "{result:#}");
+    server.finish().await;
+}
+
+/// Newer Engines say of a container that still runs that it was out of memory, as soon as any process of it was.
+#[tokio::test]
+async fn a_child_out_of_memory_does_not_explain_a_stream_that_is_lost_later() {
+    const PROGRAM: &str = "
+import os, time
+child = os.fork()
+if child == 0:
+    taken = []
+    while True:
+        taken.append(b'x' * (8 << 20))
+print('the child died of signal', os.waitpid(child, 0)[1])
+time.sleep(0.5)
+print('.' * 4000, flush=True)
+time.sleep(1)
+";
+    let proxy = FaultProxy::start();
+    let server = Server::start_with(&["--docker-host", &proxy.host()]).await;
+    proxy.arm(Target::Kind("attach"), Fault::Cut(2_000));
+    let result = python(&server, PROGRAM, json!({"memory_mb": 64, "disk_mb": 16})).await;
+    assert_eq!(proxy.disarm(), ["attach"]);
+    assert_eq!((&result["reason"], &result["attempt"]), (&json!("exited"), &json!(2)), "{result:#}");
+    assert!(result["stdout"].as_str().unwrap().starts_with("the child died of signal 9\n..."), "{result:#}");
+    server.finish().await;
+}
+
+/// Shared memory stays when the processes that filled it are gone, and the runner must still say what happened.
+#[tokio::test]
+async fn memory_that_outlives_the_program_leaves_room_for_the_runner() {
+    const PROGRAM: &str = "
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+while True:
+    segment = libc.shmget(0, 8 << 20, 0o600)
+    assert segment >= 0, ctypes.get_errno()
+    ctypes.memset(libc.shmat(segment, None, 0), 1, 8 << 20)
+";
+    let server = Server::start().await;
+    let result = python(&server, PROGRAM, json!({"memory_mb": 64, "disk_mb": 16})).await;
+    assert_eq!((&result["reason"], &result["attempt"]), (&json!("out_of_memory"), &json!(1)), "{result:#}");
+    server.finish().await;
+}
