@@ -103,7 +103,9 @@ impl FakeSandbox {
             "broken" => Err(SandboxError::Engine(SECRET.into())),
             "image" => Err(SandboxError::Image("the image of python could not be built: no network".into())),
             "panic" => panic!("the fake sandbox was told to"),
-            "artifacts" => leave_artifacts(&job, &with_large(number, &vec![b'l'; number.unsigned_abs() as usize << 10])),
+            "artifacts" => {
+                leave_artifacts(&job, &with_large(number, &vec![b'l'; 1_024 * usize::try_from(number).unwrap_or(0)]))
+            }
             "large_artifact" => leave_artifacts(&job, &[("large", &vec![7; LARGE])]),
             other => Ok(outcome(other, events)),
         }
@@ -173,7 +175,7 @@ fn leave_artifacts(job: &Job, files: &[(&str, &[u8])]) -> Result<Report, Sandbox
         let file = job.artifact_dir.join(index.to_string());
         std::fs::write(&file, content)?;
         let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-        artifacts.push(Artifact { path: path.into(), size: content.len() as u64, sha256, file });
+        artifacts.push(Artifact { path: (*path).to_owned(), size: content.len() as u64, sha256, file });
     }
     Ok(Report { artifacts, ..report(Reason::Exited, Some(0)) })
 }
