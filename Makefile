@@ -14,7 +14,7 @@ DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench load soak images openapi mutants-profile schemathesis hostile-archives engines
+.PHONY: help setup build run demo test check fmt bench load figures soak images openapi mutants-profile schemathesis hostile-archives engines
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ bench: setup build ## Measure the overhead over a raw Engine cycle and a bare in
 load: setup build ## Measure under floods, slow callers and bad neighbours; fails when a figure is not held
 	$(BIN) images build python bash
 	cargo bench --locked --bench load
+
+figures: setup ## Print and hold the figures of deadlines, kills, exact output, the probe and tenants
+	cargo run --locked --quiet --bin execbox -- images build bash python
+	FIGURES=full cargo test --locked --test it --test docker -- --nocapture --test-threads 1 figures:: leaks:: output::
 
 COUNT ?= 10000
 soak: setup build ## Run 10,000 executions and look for anything left (fewer: COUNT=500)

@@ -41,7 +41,9 @@ impl Listeners {
         let count = Arc::<AtomicUsize>::default();
         let seen = || {
             let count = Arc::clone(&count);
-            move || drop(count.fetch_add(1, Ordering::SeqCst))
+            move || {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
         };
         let (by_tcp, by_udp, by_unix) = (seen(), seen(), seen());
         std::thread::spawn(move || tcp.incoming().flatten().for_each(|_| by_tcp()));

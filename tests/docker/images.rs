@@ -85,7 +85,8 @@ async fn a_server_killed_while_it_builds_leaves_no_half_image() {
         with_proxy.extend(["--docker-host", &host]);
         let server = Server::start_with(&with_proxy).await;
         let url = format!("{}/api/v1/exec/async", server.url);
-        assert_eq!(server.client.post(url).json(&hello("halved")).send().await.unwrap().status(), 202);
+        let accepted: Value =
+            server.client.post(url).json(&hello("halved")).send().await.unwrap().json().await.unwrap();
         let began = Instant::now();
         while !proxy.take_calls().iter().any(|call| call == "build") {
             assert!(began.elapsed() < Duration::from_secs(60), "the build never began");
@@ -95,8 +96,11 @@ async fn a_server_killed_while_it_builds_leaves_no_half_image() {
         let data = server.crash().await;
         assert_eq!(tags("halved").await, [""; 0], "tagged before it was whole");
         let next = Server::start_on(data, &flags(folder.path())).await;
-        let result = next.eval(&hello("halved")).await;
-        assert_eq!(result["stdout"], "one\ntwo\nhi", "{result:#}");
+        // The one that waited for the build, and a new one.
+        let waited = next.wait(accepted["execution_id"].as_str().unwrap()).await;
+        for result in [waited, next.eval(&hello("halved")).await] {
+            assert_eq!(result["stdout"], "one\ntwo\nhi", "{result:#}");
+        }
         next.finish().await;
     }
     remove("halved").await;

@@ -22,7 +22,7 @@ struct House {
 }
 
 impl House {
-    async fn open(workers: &str) -> Self {
+    async fn open(workers: &str, uid_base: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
         let keys = {
             let keys = Keys::open(data.path()).unwrap();
@@ -32,7 +32,7 @@ impl House {
             })
         };
         // User ids of its own: what other tests run at this moment must not count.
-        let flags = ["--workers", workers, "--uid-base", "20400"];
+        let flags = ["--workers", workers, "--uid-base", uid_base];
         Self { server: Server::start_on(data, &flags).await, keys }
     }
 
@@ -131,7 +131,7 @@ impl Said {
 
 #[tokio::test]
 async fn no_channel_between_two_tenants_carries_a_canary() {
-    let house = House::open("2").await;
+    let house = House::open("2", "20400").await;
     // Within one container everything is found: the program knows how to plant and how to look.
     let control = house.run(0, "control").await;
     control.assert_planted();
@@ -154,7 +154,7 @@ async fn no_channel_between_two_tenants_carries_a_canary() {
 /// With one worker, the second program has the place and the user id of the first.
 #[tokio::test]
 async fn what_a_program_leaves_the_next_one_never_finds() {
-    let house = House::open("1").await;
+    let house = House::open("1", "20500").await;
     let alone = house.run(1, "look").await;
     for (mode, killed) in [("leave", false), ("plant", true)] {
         if killed {
