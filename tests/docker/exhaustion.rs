@@ -44,41 +44,28 @@ while True:
     server.finish().await;
 }
 
-/// More connections than the server can have descriptors.
+/// More connections than the server can have descriptors: room is made among the idle ones, and work goes on.
 #[tokio::test]
-async fn a_server_out_of_descriptors_recovers() {
+async fn a_server_never_runs_out_of_descriptors_and_gets_them_all_back() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start_after("ulimit -n 96", data, &[]).await;
+    let server = Server::start_after("ulimit -n 128", data, &[]).await;
     server.eval(&json!({"language": "bash", "code": "echo before"})).await;
     let before = descriptors(&server);
     let address = server.url.strip_prefix("http://").unwrap().to_owned();
     let mut idle = Vec::new();
-    for _ in 0..300 {
-        if let Ok(Ok(stream)) =
-            tokio::time::timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(&address)).await
-        {
+    for _ in 0..400 {
+        let connection = tokio::net::TcpStream::connect(&address);
+        if let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(100), connection).await {
             idle.push(stream);
         }
     }
-    let began = Instant::now();
-    while descriptors(&server) < 90 {
-        assert!(began.elapsed() < Duration::from_secs(10), "only {} descriptors", descriptors(&server));
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(idle.len() > 128, "only {} connections", idle.len());
+    for _ in 0..3 {
+        let hello = server.eval(&json!({"language": "bash", "code": "echo during"})).await;
+        assert_eq!(hello["stdout"], "during\n", "{hello:#}");
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(descriptors(&server) < 128, "{} descriptors", descriptors(&server));
     drop(idle);
-    let began = Instant::now();
-    loop {
-        let answer =
-            server.client.get(format!("{}/readyz", server.url)).timeout(Duration::from_secs(1)).send().await;
-        if answer.is_ok_and(|answer| answer.status() == 200) {
-            break;
-        }
-        assert!(began.elapsed() < Duration::from_secs(20), "it never recovered");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let hello = server.eval(&json!({"language": "bash", "code": "echo after"})).await;
-    assert_eq!(hello["stdout"], "after\n", "{hello:#}");
     let began = Instant::now();
     while descriptors(&server) > before + 2 {
         assert!(began.elapsed() < Duration::from_secs(20), "{} descriptors are left", descriptors(&server));
