@@ -103,9 +103,10 @@ impl FakeSandbox {
             "broken" => Err(SandboxError::Engine(SECRET.into())),
             "image" => Err(SandboxError::Image("the image of python could not be built: no network".into())),
             "panic" => panic!("the fake sandbox was told to"),
-            "artifacts" => {
-                leave_artifacts(&job, &with_large(number, &vec![b'l'; 1_024 * usize::try_from(number).unwrap_or(0)]))
-            }
+            "artifacts" => leave_artifacts(
+                &job,
+                &with_large(number, &vec![b'l'; 1_024 * usize::try_from(number).unwrap_or(0)]),
+            ),
             "large_artifact" => leave_artifacts(&job, &[("large", &vec![7; LARGE])]),
             other => Ok(outcome(other, events)),
         }
