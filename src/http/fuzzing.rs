@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn every_target_has_seeds_and_takes_them() {
-        let targets: [(_, fn(&[u8])); 2] =
-            [("metadata", metadata_body::metadata), ("multipart", multipart_body::multipart)];
+        let targets =
+            [("metadata", metadata_body::metadata as fn(&[u8])), ("multipart", multipart_body::multipart)];
         for (target, body) in targets {
             let seeds = seeds(target);
             assert!(seeds.len() >= 5, "{target}");

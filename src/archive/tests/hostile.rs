@@ -22,97 +22,91 @@ const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
 type Row = (u8, bool);
 
 /// The number of a case, and the tests that refuse its archives.
-fn cases() -> Vec<(u8, &'static [fn()])> {
-    vec![
-        (1, &[paths::a01_dot_dot_is_refused, paths::a01_one_bad_entry_refuses_the_whole_archive]),
-        (2, &[paths::a02_absolute_names_drives_and_backslashes_are_refused]),
-        (
-            3,
-            &[
-                paths::a03_dots_and_empty_components_are_refused,
-                paths::a03_an_empty_name_is_refused,
-                paths::a03_the_same_names_are_refused_for_folders,
-            ],
-        ),
-        (
-            4,
-            &[
-                paths::a04_control_characters_and_invalid_text_are_refused,
-                paths::a04_a_nul_inside_a_name_is_refused,
-                paths::a04_every_control_byte_is_refused,
-            ],
-        ),
-        (
-            5,
-            &[
-                paths::a05_long_names_are_accepted_up_to_the_limit_in_every_encoding,
-                paths::a05_a_prefix_makes_names_of_256_bytes,
-            ],
-        ),
-        (6, &[paths::a06_depth_is_limited, paths::a06_components_are_limited_to_255_bytes]),
-        (7, &[types::a07_symbolic_links_are_refused_by_name]),
-        (8, &[types::a08_hard_links_are_refused, types::a08_long_link_targets_are_refused]),
-        (
-            9,
-            &[
-                types::a09_every_other_type_byte_is_refused_by_name,
-                types::a09_devices_and_fifos_say_what_they_are,
-                types::a09_sparse_files_of_pax_are_refused,
-            ],
-        ),
-        (
-            11,
-            &[
-                metadata::a11_two_sizes_that_differ_are_refused,
-                metadata::a11_a_folder_with_content_is_refused,
-            ],
-        ),
-        (14, &[metadata::a14_long_metadata_is_refused_by_its_header]),
-        (15, &[metadata::a15_odd_sizes_are_refused, metadata::a15_odd_sizes_in_pax_are_refused]),
-        (
-            17,
-            &[
-                shape::a17_a_good_archive_cut_at_every_byte_is_refused,
-                shape::a17_compressed_archives_cut_at_every_byte_are_refused,
-                shape::a17_the_padding_of_a_record_is_accepted_and_nothing_else,
-                shape::a17_one_block_of_zeros_is_no_end,
-                shape::a_wrong_checksum_is_refused,
-                compression::a17_something_after_the_stream_is_refused,
-            ],
-        ),
-        (19, &[shape::a19_declared_sizes_over_the_cap_are_refused_before_the_content]),
-        (21, &[types::a21_fields_that_are_no_numbers_are_refused]),
-        (
-            22,
-            &[
-                compression::a22_other_formats_are_named,
-                compression::a22_what_real_tools_pack_is_told_apart,
-                compression::a22_a_zstd_window_over_8_mib_is_refused_before_it_is_allocated,
-            ],
-        ),
-        (23, &[paths::a23_the_runners_folder_is_reserved]),
-        (
-            25,
-            &[
-                types::two_entries_of_one_name_are_refused,
-                types::fields_that_only_some_readers_see_are_refused,
-                metadata::malformed_pax_records_are_refused,
-                metadata::one_key_twice_is_refused,
-                metadata::extended_headers_in_a_row_are_refused,
-                metadata::extended_headers_without_their_entry_are_refused,
-                metadata::a25_a_long_name_without_nul_at_its_end_is_refused,
-                metadata::a25_nul_inside_a_pax_record_is_refused,
-            ],
-        ),
-    ]
-}
+type Case = (u8, &'static [fn()]);
+
+const CASES: &[Case] = &[
+    (1, &[paths::a01_dot_dot_is_refused, paths::a01_one_bad_entry_refuses_the_whole_archive]),
+    (2, &[paths::a02_absolute_names_drives_and_backslashes_are_refused]),
+    (
+        3,
+        &[
+            paths::a03_dots_and_empty_components_are_refused,
+            paths::a03_an_empty_name_is_refused,
+            paths::a03_the_same_names_are_refused_for_folders,
+        ],
+    ),
+    (
+        4,
+        &[
+            paths::a04_control_characters_and_invalid_text_are_refused,
+            paths::a04_a_nul_inside_a_name_is_refused,
+            paths::a04_every_control_byte_is_refused,
+        ],
+    ),
+    (
+        5,
+        &[
+            paths::a05_long_names_are_accepted_up_to_the_limit_in_every_encoding,
+            paths::a05_a_prefix_makes_names_of_256_bytes,
+        ],
+    ),
+    (6, &[paths::a06_depth_is_limited, paths::a06_components_are_limited_to_255_bytes]),
+    (7, &[types::a07_symbolic_links_are_refused_by_name]),
+    (8, &[types::a08_hard_links_are_refused, types::a08_long_link_targets_are_refused]),
+    (
+        9,
+        &[
+            types::a09_every_other_type_byte_is_refused_by_name,
+            types::a09_devices_and_fifos_say_what_they_are,
+            types::a09_sparse_files_of_pax_are_refused,
+        ],
+    ),
+    (11, &[metadata::a11_two_sizes_that_differ_are_refused, metadata::a11_a_folder_with_content_is_refused]),
+    (14, &[metadata::a14_long_metadata_is_refused_by_its_header]),
+    (15, &[metadata::a15_odd_sizes_are_refused, metadata::a15_odd_sizes_in_pax_are_refused]),
+    (
+        17,
+        &[
+            shape::a17_a_good_archive_cut_at_every_byte_is_refused,
+            shape::a17_compressed_archives_cut_at_every_byte_are_refused,
+            shape::a17_the_padding_of_a_record_is_accepted_and_nothing_else,
+            shape::a17_one_block_of_zeros_is_no_end,
+            shape::a_wrong_checksum_is_refused,
+            compression::a17_something_after_the_stream_is_refused,
+        ],
+    ),
+    (19, &[shape::a19_declared_sizes_over_the_cap_are_refused_before_the_content]),
+    (21, &[types::a21_fields_that_are_no_numbers_are_refused]),
+    (
+        22,
+        &[
+            compression::a22_other_formats_are_named,
+            compression::a22_what_real_tools_pack_is_told_apart,
+            compression::a22_a_zstd_window_over_8_mib_is_refused_before_it_is_allocated,
+        ],
+    ),
+    (23, &[paths::a23_the_runners_folder_is_reserved]),
+    (
+        25,
+        &[
+            types::two_entries_of_one_name_are_refused,
+            types::fields_that_only_some_readers_see_are_refused,
+            metadata::malformed_pax_records_are_refused,
+            metadata::one_key_twice_is_refused,
+            metadata::extended_headers_in_a_row_are_refused,
+            metadata::extended_headers_without_their_entry_are_refused,
+            metadata::a25_a_long_name_without_nul_at_its_end_is_refused,
+            metadata::a25_nul_inside_a_pax_record_is_refused,
+        ],
+    ),
+];
 
 /// Case and archive, in the order of the cases.
 fn hostile() -> Vec<(u8, Vec<u8>)> {
     let mut all = Vec::new();
-    for (case, tests) in cases() {
+    for (case, tests) in CASES {
         let archives = tests.iter().flat_map(|test| refused_in(*test));
-        all.extend(archives.map(|archive| (case, archive)));
+        all.extend(archives.map(|archive| (*case, archive)));
     }
     all.push((18, tar_of(&(0..100_000).map(|n| file(format!("{n}"), b"")).collect::<Vec<_>>())));
     all.extend(compression::bombs().into_iter().map(|parts| (22, parts.concat())));
