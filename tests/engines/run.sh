@@ -14,6 +14,8 @@ SMOKE=tests/engines/vm/smoke.tests
 WANTED=${*:-machine trixie vm}
 ROWS=
 FAILED=
+RUNNING=
+trap 'kill ${RUNNING:-} 2>/dev/null; wait; exit 143' INT TERM
 
 smoke_tests() { grep -v '^#' "$SMOKE"; }
 
@@ -42,7 +44,11 @@ measure() {
     local name=$1 what=$2 log=$FOLDER/$1.log status=0 began=$SECONDS passed failed
     shift 2
     say "$name: the log is $log"
-    "$@" >"$log" 2>&1 || status=$?
+    # In the background, so that a signal is heard at once and goes on to what runs.
+    "$@" >"$log" 2>&1 <&0 &
+    RUNNING=$!
+    wait "$RUNNING" || status=$?
+    RUNNING=
     read -r passed failed < <(counts "$log") || true
     if [ -z "${passed:-}" ] || [ "$status" != 0 ]; then FAILED="$FAILED $name"; fi
     ROWS+="| $(said "$log" engine 'Docker \([^ ]*\)') | $(said "$log" runtime '\(runc [^ ]*\)') "

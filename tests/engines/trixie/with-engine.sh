@@ -15,6 +15,7 @@ if [ "$1" = --data-root ]; then
 fi
 SOCKET=$OWN/engine.sock
 DOCKERD=
+COMMAND=
 
 # containerd and the shims outlive a killed dockerd; their command lines name our folder.
 own_processes() {
@@ -27,6 +28,10 @@ own_processes() {
 
 stop() {
     trap - EXIT INT TERM
+    if [ -n "$COMMAND" ]; then
+        kill "$COMMAND" 2>/dev/null || true
+        wait "$COMMAND" 2>/dev/null || true
+    fi
     if [ -n "$DOCKERD" ]; then
         kill "$DOCKERD" 2>/dev/null || true
         wait "$DOCKERD" 2>/dev/null || true
@@ -67,4 +72,7 @@ load_images() {
 tests/engines/root.sh >/dev/null
 start
 load_images
-DOCKER_HOST=unix://$SOCKET PATH=$PWD/tests/engines/trixie:$PATH "$@"
+# In the background, so that a signal is heard at once and goes on to it.
+DOCKER_HOST=unix://$SOCKET PATH=$PWD/tests/engines/trixie:$PATH "$@" <&0 &
+COMMAND=$!
+wait "$COMMAND"
