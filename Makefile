@@ -14,10 +14,10 @@ DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench load figures soak images openapi mutants-profile schemathesis hostile-archives engines
+.PHONY: help setup build run demo test check fmt bench load figures soak images openapi mutants-profile schemathesis hostile-archives fuzz engines
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Find a Docker Engine, or install and start one (Debian, Ubuntu)
 	@deploy/setup-engine.sh
@@ -55,6 +55,10 @@ fmt: ## Format the code
 
 hostile-archives: ## Read every hostile archive of the tests, and print what each case costs
 	cargo test --locked --lib -- --exact archive::tests::hostile::p8_hundreds_of_hostile_archives_are_refused_fast --nocapture
+
+SECONDS ?= 600
+fuzz: ## Compare the archive reader with tar, Python and GNU tar on mutated archives, for 10 minutes (shorter: SECONDS=60)
+	EXECBOX_TEST_SECONDS=$(SECONDS) cargo test --locked --lib -- --exact archive::tests::differential::a25_mutated_archives_are_refused_or_listed_alike --nocapture
 
 mutants-profile: setup ## Take away each field of the container profile, see a check turn red, write docs/profile-mutants.md
 	@mkdir -p docs
