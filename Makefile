@@ -14,11 +14,7 @@ DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
 .PHONY: help setup build run demo test check fmt bench load figures fuzz soak images openapi mutants-profile schemathesis hostile-archives engines
-=======
-.PHONY: help setup build run demo test check fmt bench load figures soak images openapi mutants-profile schemathesis hostile-archives fuzz engines
->>>>>>> h-fuzzing3
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
