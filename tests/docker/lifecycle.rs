@@ -46,7 +46,9 @@ async fn an_image_removed_from_outside_is_built_again() {
     let folder = tempfile::tempdir().unwrap();
     let own = folder.path().join("own");
     std::fs::create_dir(&own).unwrap();
-    std::fs::write(own.join("Dockerfile"), "FROM debian:trixie-slim\nLABEL for=a-test\n").unwrap();
+    // An image of its own: another run of this test on the same Engine must not remove it, too.
+    let dockerfile = format!("FROM debian:trixie-slim\nLABEL for={}\n", uuid::Uuid::new_v4());
+    std::fs::write(own.join("Dockerfile"), dockerfile).unwrap();
     let manifest =
         "name = \"own\"\nversion = \"1\"\nextensions = [\"own\"]\nrun = [\"/bin/cat\", \"{entrypoint}\"]\n";
     std::fs::write(own.join("runtime.toml"), manifest).unwrap();
