@@ -15,12 +15,14 @@
 //! - [`archive`]: the strict tar reader and the canonical project it emits.
 //! - [`runtime`]: the catalogue of languages, read from `images/`.
 //! - [`limits`]: what an execution may use.
+//! - [`failpoint`]: where crash tests end the process; empty in a release.
 //! - [`telemetry`]: tracing and metrics.
 
 pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod execution;
+pub mod failpoint;
 pub mod http;
 pub mod limits;
 pub mod runner;

@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 use super::path::{check_path, quoted};
 use super::tree::{Added, Conflict, Tree};
 use super::{ArchiveError, ArchiveLimits, Entry, EntryKind, Project, RefusalCode, Spool};
+use crate::failpoint;
 use crate::runner::frame::{DATA_CHUNK, Kind, encode_message, header};
 use crate::runner::message::FileHead;
 
@@ -43,6 +44,8 @@ impl ProjectWriter {
     /// # Errors
     /// The file can't be made.
     pub fn new(spool: &Path, limits: ArchiveLimits) -> Result<Self, ArchiveError> {
+        let file = NamedTempFile::new_in(spool)?;
+        failpoint::pass("spool.created");
         Ok(Self {
             limits,
             tree: Tree::default(),
@@ -53,7 +56,7 @@ impl ProjectWriter {
             file_lacks: 0,
             frame_lacks: 0,
             message: Vec::new(),
-            out: BufWriter::with_capacity(DATA_CHUNK, NamedTempFile::new_in(spool)?),
+            out: BufWriter::with_capacity(DATA_CHUNK, file),
         })
     }
 
@@ -105,6 +108,7 @@ impl ProjectWriter {
     pub fn finish(self) -> Result<Project, ArchiveError> {
         self.check_whole()?;
         let file = self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        failpoint::pass("spool.written");
         Ok(Project { entries: self.entries, bytes: self.bytes, spool: Spool::Scratch(file.into_temp_path()) })
     }
 

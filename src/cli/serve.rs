@@ -12,6 +12,7 @@ use crate::cli::signals::Signals;
 use crate::cli::{descriptors, engine, output};
 use crate::config::Config;
 use crate::execution::service::{Service, ServiceConfig};
+use crate::failpoint;
 use crate::http;
 use crate::runner::probe::Outcome;
 use crate::sandbox::docker::DockerSandbox;
@@ -38,6 +39,23 @@ pub(super) struct Args {
     /// Log as JSON, a line for each event.
     #[arg(long, env = "EXECBOX_LOG_JSON", value_parser = BoolishValueParser::new())]
     log_json: bool,
+
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    #[command(flatten)]
+    failpoints: FailpointArgs,
+}
+
+/// For crash tests; see [`crate::failpoint`].
+#[cfg(any(debug_assertions, feature = "failpoints"))]
+#[derive(clap::Args)]
+struct FailpointArgs {
+    /// End as by `kill -9` at this point's N-th passage: `POINT[=N]`.
+    #[arg(long, hide = true)]
+    fail_at: Option<failpoint::FailAt>,
+
+    /// Add the name of each point that is passed to this file.
+    #[arg(long, hide = true)]
+    fail_trace: Option<std::path::PathBuf>,
 }
 
 /// All settings, as flags of a command of their own: what a settings file may hold.
@@ -48,6 +66,8 @@ pub(super) fn settings() -> clap::Command {
 pub(super) fn serve(args: Args) -> Result<ExitCode, Failure> {
     let filter = format!("{},{AUDIT_FILTER},{}", http::LOG_FILTER, args.log);
     telemetry::init(args.log_json, &filter).map_err(Failure::usage)?;
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    failpoint::arm(args.failpoints.fail_at, args.failpoints.fail_trace).map_err(Failure::ours)?;
     let runtime = super::tokio_runtime()?;
     let mut config = args.config;
     descriptors::fit(&mut config);
@@ -92,6 +112,7 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let on_finish = Box::new(move |execution: &_| finished.on_finish(execution));
     let service = Service::start(service_config(&config), Arc::new(sandbox), store, &catalogue, on_finish);
     let service = service.await.map_err(Failure::ours)?;
+    failpoint::pass("start.serving");
     announce(listener.local_addr().unwrap_or(config.listen));
     let app = App { service, catalogue, config: Arc::new(config), keys, metrics };
     let shutdown = async move {

@@ -10,6 +10,7 @@ use crate::execution::entry::Entry;
 use crate::execution::record;
 use crate::execution::service::Inner;
 use crate::execution::state::{Finished, Output, Status};
+use crate::failpoint;
 use crate::store::{ContentHash, Ending, Pin, Store, StoreError};
 
 /// Before a store that failed is tried again; the server takes no new work meanwhile, for it can't keep it either.
@@ -35,6 +36,7 @@ impl Inner {
         let mut end =
             End { entry, status, finished_at: Timestamp::now(), finished, output, files: Vec::new() };
         if self.record(&mut end).await {
+            failpoint::pass("finish.recorded");
             self.discard_scratch(entry);
             self.show(end);
         } else {
@@ -74,6 +76,7 @@ impl Inner {
         info!(execution = %entry.id, status = status.as_str(), reason, "finished");
         (self.on_finish)(&execution);
         self.forget(entry.id);
+        failpoint::pass("finish.shown");
     }
 
     /// What attempts left that is no part of the result.
@@ -92,7 +95,9 @@ impl End<'_> {
     async fn record(&mut self, store: &Store) -> Result<bool, StoreError> {
         let durable = self.entry.detached;
         self.keep_artifacts(store, durable).await?;
+        failpoint::pass("finish.artifacts");
         let output_file = self.keep_output(store, durable).await?;
+        failpoint::pass("finish.output");
         let output = if output_file.is_some() { Vec::new() } else { record::pieces(&self.output).concat() };
         let artifacts: u64 = self.finished.artifacts.iter().map(|artifact| artifact.size).sum();
         let started_at = self.entry.started_at();

@@ -12,6 +12,7 @@ use crate::execution::record::{self, Request};
 use crate::execution::service::Inner;
 use crate::execution::state::{Output, Status};
 use crate::execution::worker::MAX_ATTEMPTS;
+use crate::failpoint;
 use crate::runtime::Catalogue;
 use crate::sandbox::Reason;
 use crate::store::{Ending, StoreError, Unfinished};
@@ -19,6 +20,7 @@ use crate::store::{Ending, StoreError, Unfinished};
 /// Before the workers start.
 pub(super) async fn take_up(inner: &Arc<Inner>, catalogue: &Catalogue) -> Result<(), StoreError> {
     let left = inner.store.unfinished().await?;
+    failpoint::pass("recovery.read");
     let (mut again, mut ended) = (0, Vec::new());
     for left in left {
         match runnable(inner, catalogue, &left)? {
@@ -31,10 +33,12 @@ pub(super) async fn take_up(inner: &Arc<Inner>, catalogue: &Catalogue) -> Result
             Err(end) => ended.push((left, end)),
         }
     }
+    failpoint::pass("recovery.restored");
     let over = ended.len();
     // Together, so that they share commits.
     let ends = ended.into_iter().map(|(left, end)| write_end(inner, left, end));
     join_all(ends).await.into_iter().collect::<Result<(), StoreError>>()?;
+    failpoint::pass("recovery.ended");
     if again + over > 0 {
         info!(again, over, "took up what an earlier server left");
     }

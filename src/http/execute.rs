@@ -11,6 +11,7 @@ use crate::archive::Project;
 use crate::execution::id::ExecutionId;
 use crate::execution::intake;
 use crate::execution::service::Mode;
+use crate::failpoint;
 use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::body::{self, Body, Kind};
@@ -91,6 +92,7 @@ pub(super) async fn asynchronous(
     caller.tenant(Scope::Run)?;
     let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
     let id = submit(&request, &state, &caller, wire, project, Mode::Async).await?.to_string();
+    failpoint::pass("answer.async");
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, format!("/api/v1/executions/{id}")))
         .json(Accepted { execution_id: id }))
@@ -215,5 +217,6 @@ async fn wait(state: &State, caller: &Caller, id: ExecutionId) -> Result<HttpRes
         // An async one that this request named by its idempotency key: the next server finishes it.
         return Err(ApiError::new(Code::Draining, "the server is shutting down; ask again in a moment"));
     }
+    failpoint::pass("answer.sync");
     result_stream::respond(&execution)
 }

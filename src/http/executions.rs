@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::execution::id::{BadExecutionId, ExecutionId};
+use crate::failpoint;
 use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::error::{ApiError, Code, Problems};
@@ -112,6 +113,7 @@ pub(super) async fn kill(
         true => ("purge", service.purge(tenant, id).await?),
         false => ("kill", service.cancel(tenant, id).await?),
     };
+    failpoint::pass(if query.purge { "answer.purge" } else { "answer.kill" });
     caller.audit(action, id, status.is_some());
     let status = status.ok_or_else(ApiError::no_execution)?.as_str();
     Ok(HttpResponse::Ok().json(Killed { status }))

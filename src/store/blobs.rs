@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::failpoint;
+
 /// Bytes that are hashed at a time.
 const PIECE: usize = 64 << 10;
 
@@ -124,16 +126,20 @@ impl Blobs {
         hash: Option<ContentHash>,
         durable: bool,
     ) -> io::Result<Pin> {
+        failpoint::pass("blob.take");
         let mut file = File::open(from)?;
         let hash = hash.map_or_else(|| ContentHash::of_file(&mut file), Ok)?;
         let pin = self.pin(hash);
         let path = pin.path();
         if durable {
             file.sync_all()?;
+            failpoint::pass("blob.synced");
         }
         fs::rename(from, &path)?;
+        failpoint::pass("blob.renamed");
         if durable {
             sync_folder(&path)?;
+            failpoint::pass("blob.durable");
         }
         Ok(pin)
     }
@@ -142,6 +148,7 @@ impl Blobs {
     pub(super) fn put(self: &Arc<Self>, pieces: &[&[u8]], durable: bool) -> io::Result<Pin> {
         let mut file = tempfile::NamedTempFile::new_in(&self.trash)?;
         pieces.iter().try_for_each(|piece| file.write_all(piece))?;
+        failpoint::pass("blob.written");
         let path = file.into_temp_path();
         let pin = self.take(&path, None, durable)?;
         // It has its new name.
@@ -161,7 +168,10 @@ impl Blobs {
         if pins.contains_key(&hash) {
             return Ok(());
         }
-        match fs::rename(self.path(hash), self.trash.join(uuid::Uuid::new_v4().to_string())) {
+        failpoint::pass("blob.discard");
+        let discarded = fs::rename(self.path(hash), self.trash.join(uuid::Uuid::new_v4().to_string()));
+        failpoint::pass("blob.discarded");
+        match discarded {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -188,7 +198,9 @@ impl Blobs {
             // A name without a dot is ours; the others are being written.
             let discarded = path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.'));
             if discarded {
+                failpoint::pass("trash.empty");
                 fs::remove_file(path)?;
+                failpoint::pass("trash.emptied");
             }
         }
         Ok(())

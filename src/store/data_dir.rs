@@ -4,6 +4,8 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::failpoint;
+
 /// The data folder, locked for as long as this lives.
 #[derive(Debug)]
 pub struct DataDir {
@@ -52,6 +54,7 @@ impl DataDir {
                 _ => std::fs::create_dir_all(&folder).map_err(unusable)?,
             }
         }
+        failpoint::pass("start.folders");
         Ok(data)
     }
 
@@ -89,6 +92,7 @@ impl DataDir {
     pub fn attempt_dir(&self, execution: &str, attempt: u32) -> io::Result<PathBuf> {
         let folder = self.scratch().join(execution).join(attempt.to_string());
         std::fs::create_dir_all(&folder)?;
+        failpoint::pass("attempt.folder");
         Ok(folder)
     }
 
@@ -97,7 +101,10 @@ impl DataDir {
     /// # Errors
     /// Something of it could not be removed.
     pub fn remove(&self, execution: &str) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.scratch().join(execution)) {
+        failpoint::pass("scratch.remove");
+        let removed = std::fs::remove_dir_all(self.scratch().join(execution));
+        failpoint::pass("scratch.removed");
+        match removed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }

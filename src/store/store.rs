@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use crate::failpoint;
 use crate::store::blobs::{Blobs, ContentHash, Pin};
 use crate::store::records::{self, Acceptance, Accepted, Ending, Kept, Unfinished};
 use crate::store::retention::{self, Gone, RetentionPolicy};
@@ -60,12 +61,15 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let data = DataDir::open(root).map_err(|error| StoreError::DataDir(Arc::new(error)))?;
         let database = Database::open(root)?;
+        failpoint::pass("start.database");
         let reader = database.connect()?;
         let count = "SELECT count(*) FROM executions WHERE state = 2";
         let kept = reader.query_row(count, [], |row| row.get::<_, i64>(0));
         let kept = kept.map_err(|error| database.error(&error))?;
+        let blobs = Blobs::open(data.blobs(), data.trash())?;
+        failpoint::pass("start.blobs");
         Ok(Self(Arc::new(Inner {
-            blobs: Arc::new(Blobs::open(data.blobs(), data.trash())?),
+            blobs: Arc::new(blobs),
             writer: Writer::start(database.clone())?,
             readers: Mutex::new(vec![reader]),
             kept: AtomicUsize::new(usize::try_from(kept).unwrap_or(0)),
@@ -127,7 +131,11 @@ impl Store {
     /// The database can't be written; nothing of it is kept.
     pub async fn accept(&self, new: Acceptance) -> Result<Accepted, StoreError> {
         let durability = if new.detached { Durability::Power } else { Durability::Process };
-        Ok(self.0.writer.write(durability, move |connection| records::accept(connection, &new)).await?)
+        Ok(self
+            .0
+            .writer
+            .write("accept", durability, move |connection| records::accept(connection, &new))
+            .await?)
     }
 
     /// The execution that this key of the tenant's names, if it is the same request.
@@ -152,7 +160,7 @@ impl Store {
     /// The database can't be written.
     pub async fn begin(&self, id: Uuid, attempt: u32) -> Result<(), StoreError> {
         let begin = move |connection: &Connection| records::begin(connection, id, attempt);
-        Ok(self.0.writer.write(Durability::Process, begin).await?)
+        Ok(self.0.writer.write("begin", Durability::Process, begin).await?)
     }
 
     /// It waits again, for this server or the next; `attempt` have been begun so far.
@@ -161,7 +169,7 @@ impl Store {
     /// The database can't be written.
     pub async fn put_back(&self, id: Uuid, attempt: u32) -> Result<(), StoreError> {
         let put_back = move |connection: &Connection| records::put_back(connection, id, attempt);
-        Ok(self.0.writer.write(Durability::Process, put_back).await?)
+        Ok(self.0.writer.write("put_back", Durability::Process, put_back).await?)
     }
 
     /// It has finished, once and for all. False when it had before, or is at another attempt: then nothing changes.
@@ -172,7 +180,7 @@ impl Store {
     pub async fn finish(&self, end: Arc<Ending>, durable: bool) -> Result<bool, StoreError> {
         let durability = if durable { Durability::Power } else { Durability::Process };
         let finish = move |connection: &Connection| records::finish(connection, &end);
-        let freed = self.0.writer.write(durability, finish).await?;
+        let freed = self.0.writer.write("finish", durability, finish).await?;
         let Some(freed) = freed else { return Ok(false) };
         self.0.kept.fetch_add(1, Ordering::Relaxed);
         self.collect_later(freed);
@@ -201,7 +209,7 @@ impl Store {
     /// The database can't be written.
     pub async fn forget_key(&self, id: Uuid) -> Result<(), StoreError> {
         let forget = move |connection: &Connection| records::forget_key(connection, id);
-        Ok(self.0.writer.write(Durability::Process, forget).await?)
+        Ok(self.0.writer.write("forget_key", Durability::Process, forget).await?)
     }
 
     /// Forgets a finished execution with its files.
@@ -210,7 +218,7 @@ impl Store {
     /// The database can't be written.
     pub async fn purge(&self, tenant: String, id: Uuid) -> Result<(), StoreError> {
         let purge = move |connection: &Connection| retention::purge(connection, &tenant, id);
-        let gone = self.0.writer.write(Durability::Process, purge).await?;
+        let gone = self.0.writer.write("purge", Durability::Process, purge).await?;
         self.forgotten(gone).await
     }
 
@@ -227,7 +235,7 @@ impl Store {
         let writer = &self.0.writer;
         loop {
             let old = move |connection: &Connection| retention::expire_by_age(connection, &policy, now_ms);
-            let gone = writer.write(Durability::Process, old).await?;
+            let gone = writer.write("expire_age", Durability::Process, old).await?;
             let more = gone.is_full();
             self.forgotten(gone).await?;
             if !more {
@@ -239,7 +247,7 @@ impl Store {
                 let tenant = tenant.clone();
                 let much =
                     move |connection: &Connection| retention::expire_of_tenant(connection, &policy, &tenant);
-                let gone = writer.write(Durability::Process, much).await?;
+                let gone = writer.write("expire_tenant", Durability::Process, much).await?;
                 let more = gone.is_full();
                 self.forgotten(gone).await?;
                 if !more {
@@ -248,7 +256,7 @@ impl Store {
             }
         }
         let keys = move |connection: &Connection| records::expire_keys(connection, now_ms);
-        Ok(writer.write(Durability::Process, keys).await?)
+        Ok(writer.write("expire_keys", Durability::Process, keys).await?)
     }
 
     async fn forgotten(&self, gone: Gone) -> Result<(), StoreError> {
@@ -298,7 +306,7 @@ impl Store {
             }
             Ok(Ok(()))
         };
-        self.0.writer.write(Durability::Process, discard).await??;
+        self.0.writer.write("discard", Durability::Process, discard).await??;
         let blobs = Arc::clone(&self.0.blobs);
         Ok(blocking(move || blobs.empty_trash()).await?)
     }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Savepoint, TransactionBehavior};
 use tokio::sync::oneshot;
 use tracing::error;
 
+use crate::failpoint;
 use crate::store::{Database, DatabaseError};
 
 /// Changes that share one commit at most; bounds how long the first of them waits for the others.
@@ -31,6 +32,8 @@ pub(super) struct Writer {
 
 /// A change on its way to the disk.
 trait Change: Send {
+    /// Its name.
+    fn what(&self) -> &'static str;
     /// Makes the change inside the transaction. True when it may be committed.
     fn apply(&mut self, connection: &Connection) -> bool;
     /// Tells the caller how it went, once that is certain.
@@ -38,6 +41,7 @@ trait Change: Send {
 }
 
 struct Pending<T, F> {
+    what: &'static str,
     change: Option<F>,
     outcome: Option<rusqlite::Result<T>>,
     reply: oneshot::Sender<Result<T, DatabaseError>>,
@@ -48,6 +52,10 @@ where
     T: Send,
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
 {
+    fn what(&self) -> &'static str {
+        self.what
+    }
+
     fn apply(&mut self, connection: &Connection) -> bool {
         self.outcome = self.change.take().map(|change| change(connection));
         matches!(self.outcome, Some(Ok(_)))
@@ -79,14 +87,20 @@ impl Writer {
     }
 
     /// Makes a change, alone or with others in one commit, all of it or nothing. It is committed when this returns; a
-    /// caller that gives up waiting does not stop it.
-    pub(super) async fn write<T, F>(&self, durability: Durability, change: F) -> Result<T, DatabaseError>
+    /// caller that gives up waiting does not stop it. `what` names it for crash tests.
+    pub(super) async fn write<T, F>(
+        &self,
+        what: &'static str,
+        durability: Durability,
+        change: F,
+    ) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let pending = Box::new(Pending { change: Some(change), outcome: None, reply });
+        failpoint::pass_step("store", what, "asked");
+        let pending = Box::new(Pending { what, change: Some(change), outcome: None, reply });
         let ended = || self.database.unusable(&"its writer has ended");
         self.changes.send((durability, pending)).map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
@@ -103,6 +117,7 @@ fn write(mut connection: Connection, coming: &Receiver<(Durability, Box<dyn Chan
             error!(%error, changes = batch.len(), "a commit failed; nothing of it is kept");
         }
         for (_, change) in batch {
+            failpoint::pass_step("store", change.what(), "committed");
             change.settle(committed.as_ref().copied(), database);
         }
     }
@@ -118,7 +133,9 @@ fn commit(
     for (_, change) in batch {
         // One that fails takes back its own part only.
         let mut part: Savepoint<'_> = transaction.savepoint()?;
-        if change.apply(&part) {
+        let applied = change.apply(&part);
+        failpoint::pass_step("store", change.what(), "made");
+        if applied {
             part.commit()?;
         } else {
             part.rollback()?;

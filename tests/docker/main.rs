@@ -21,6 +21,8 @@
 //! - [`storage`]: a full disk, a damaged database.
 //! - [`descriptors`]: a server without open files to spare.
 //! - [`usage`]: memory, processors and processes, as told and as limited.
+//! - [`crash_points`]: a server that ends at a chosen point; [`crash_random`]: at any time. [`crash`] is what both check,
+//!   and [`crash_work`] what they have run.
 //! - [`command_line`]: `execbox run` and the other commands.
 //!
 //! `make engines` runs them on other Engines, and some in an emulated machine, for which [`patience`] widens time limits.
@@ -37,6 +39,10 @@
 
 mod behaviours;
 mod command_line;
+mod crash;
+mod crash_points;
+mod crash_random;
+mod crash_work;
 mod descriptors;
 mod engine;
 mod engine_faults;

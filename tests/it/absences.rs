@@ -142,6 +142,7 @@ fn the_house_has_its_rooms_and_no_others() {
         "cli",
         "config.rs",
         "execution",
+        "failpoint.rs",
         "http",
         "lib.rs",
         "limits.rs",

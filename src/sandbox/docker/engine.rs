@@ -12,6 +12,7 @@ use bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
 };
 
+use crate::failpoint;
 use crate::sandbox::SandboxError;
 use crate::sandbox::docker::circuit::Circuit;
 
@@ -116,7 +117,13 @@ impl Engine {
         if self.circuit.is_open() {
             return Err(away("known already".into()));
         }
-        let mut operation = std::pin::pin!(within(what, limit, operation));
+        let operation = async {
+            failpoint::pass_step("engine", what, "before");
+            let answer = within(what, limit, operation).await;
+            failpoint::pass_step("engine", what, "after");
+            answer
+        };
+        let mut operation = std::pin::pin!(operation);
         loop {
             match tokio::time::timeout(PATIENCE, &mut operation).await {
                 Ok(Err(EngineError::Failed { message, .. })) if !self.circuit.check().await => {

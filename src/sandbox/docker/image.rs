@@ -13,6 +13,7 @@ use futures::StreamExt as _;
 use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
 
+use crate::failpoint;
 use crate::runtime::Runtime;
 use crate::sandbox::SandboxError;
 use crate::sandbox::docker::base;
@@ -200,6 +201,7 @@ impl Images {
             .buildargs(&arguments)
             .labels(&HashMap::from([(APP, "1")]))
             .build();
+        failpoint::pass_step("engine", "build", "before");
         let mut steps = self.0.engine.docker.build_image(options, None, Some(body_full(context)));
         let mut tail = std::collections::VecDeque::new();
         while let Some(step) = steps.next().await {
@@ -215,6 +217,7 @@ impl Images {
                 }
             }
         }
+        failpoint::pass_step("engine", "build", "after");
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::archive;
+use crate::failpoint;
 use crate::runner::message::{ArtifactSpec, FileHead};
 use crate::sandbox::{Artifact, SandboxError};
 
@@ -57,6 +58,7 @@ impl Incoming {
         (self.count_left, self.bytes_left) = (self.count_left - 1, self.bytes_left - head.size);
         let name = self.folder.join(self.done.len().to_string());
         let file = File::create_new(&name).await?;
+        failpoint::pass("artifact.created");
         self.current =
             Some(Current { path, size: head.size, left: head.size, hash: Sha256::new(), name, file });
         if head.size == 0 { self.complete().await } else { Ok(()) }
@@ -76,6 +78,7 @@ impl Incoming {
     async fn complete(&mut self) -> Result<(), SandboxError> {
         if let Some(mut current) = self.current.take() {
             current.file.flush().await?;
+            failpoint::pass("artifact.written");
             let sha256 = current.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
             let Current { path, size, name, .. } = current;
             self.done.push(Artifact { path, size, sha256, file: name });

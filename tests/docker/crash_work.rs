@@ -1,0 +1,327 @@
+//! Work for servers that are about to die: what is asked of them, what they have acknowledged, and what that promises.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::engine;
+
+/// A server is asked for no longer than this; it may be dead.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ways to use a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Async, small.
+    Inline,
+    /// Async, with a project that is a file beside its record.
+    Large,
+    /// Async, with artifacts.
+    Artifacts,
+    /// Async, with an output that is a file beside its record.
+    Output,
+    /// Async, killed while it waits behind others.
+    Killed,
+    /// Async, under an Idempotency-Key.
+    Keyed,
+    /// Sync, under an Idempotency-Key.
+    Sync,
+    /// Async, purged once it has ended.
+    Purged,
+    /// Async, running when the server is shut down.
+    Drained,
+    /// Async; its container is killed from outside.
+    Lost,
+    /// Async; its container is paused from outside, then it is killed.
+    Paused,
+    /// Async, in an image that has to be built.
+    Built,
+}
+
+impl Kind {
+    pub const ALL: [Self; 12] = [
+        Self::Inline,
+        Self::Large,
+        Self::Artifacts,
+        Self::Output,
+        Self::Killed,
+        Self::Keyed,
+        Self::Sync,
+        Self::Purged,
+        Self::Drained,
+        Self::Lost,
+        Self::Paused,
+        Self::Built,
+    ];
+    /// Those that need nothing but a server.
+    pub const PLAIN: [Self; 8] = [
+        Self::Inline,
+        Self::Large,
+        Self::Artifacts,
+        Self::Output,
+        Self::Killed,
+        Self::Keyed,
+        Self::Sync,
+        Self::Purged,
+    ];
+}
+
+/// How far a purge got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purge {
+    Not,
+    Asked,
+    Answered,
+}
+
+/// One piece of work.
+#[derive(Debug, Clone)]
+pub struct Work {
+    pub kind: Kind,
+    pub number: usize,
+    /// Acknowledged under this id.
+    pub id: Option<String>,
+    /// Its end, when that was answered.
+    pub answered: Option<Value>,
+    /// A kill was asked for.
+    pub kill_asked: bool,
+    /// What the kill was answered with.
+    pub killed: Option<String>,
+    pub purge: Purge,
+    /// What was read after a crash.
+    pub seen: Option<Value>,
+}
+
+/// The connection broke, as when a server dies.
+#[derive(Debug)]
+pub struct Broken;
+
+impl From<reqwest::Error> for Broken {
+    fn from(_: reqwest::Error) -> Self {
+        Self
+    }
+}
+
+/// Where a server is.
+#[derive(Debug, Clone)]
+pub struct Address {
+    pub url: String,
+    pub label: String,
+    pub pid: nix::unistd::Pid,
+}
+
+impl Work {
+    pub fn new(kind: Kind, number: usize) -> Self {
+        Self {
+            kind,
+            number,
+            id: None,
+            answered: None,
+            kill_asked: false,
+            killed: None,
+            purge: Purge::Not,
+            seen: None,
+        }
+    }
+
+    /// The word by which the database tells it.
+    pub fn word(&self) -> String {
+        format!("{:?}-{}", self.kind, self.number)
+    }
+
+    fn has_key(&self) -> bool {
+        matches!(self.kind, Kind::Keyed | Kind::Sync)
+    }
+
+    /// The project that a large one brings.
+    fn large(&self) -> String {
+        format!("{:08}", self.number).repeat(16_000)
+    }
+
+    fn code(&self) -> String {
+        let number = self.number;
+        match self.kind {
+            Kind::Inline | Kind::Keyed | Kind::Sync | Kind::Killed | Kind::Built => format!("echo {number}"),
+            Kind::Large => "sha256sum < large.txt".into(),
+            Kind::Artifacts => {
+                format!("echo {number} > small.txt; seq {number} 20000 > big.txt; echo {number}")
+            }
+            Kind::Output => format!("seq {number} 20000"),
+            Kind::Purged => format!("seq {number} 20000; seq {number} 20001 > big.txt"),
+            Kind::Drained | Kind::Paused => format!("echo up; sleep 2; echo {number}"),
+            Kind::Lost => format!("echo up; sleep 1; echo {number}"),
+        }
+    }
+
+    fn body(&self) -> Value {
+        let labels = json!({"work": self.word()});
+        match self.kind {
+            Kind::Large => {
+                let files = json!([
+                    {"name": "main.sh", "content": self.code()},
+                    {"name": "large.txt", "content": self.large()},
+                ]);
+                json!({"language": "bash", "files": files, "labels": labels})
+            }
+            Kind::Built => {
+                let files = json!([{"name": "main.crash", "content": self.code()}]);
+                json!({"language": "crash", "files": files, "labels": labels})
+            }
+            _ => json!({"language": "bash", "code": self.code(), "labels": labels}),
+        }
+    }
+
+    /// Standard output of a whole run.
+    pub fn stdout(&self) -> String {
+        let number = self.number;
+        match self.kind {
+            Kind::Large => format!("{}  -\n", execbox::store::ContentHash::of(self.large().as_bytes())),
+            Kind::Output | Kind::Purged => lines(number, 20_000),
+            Kind::Drained | Kind::Paused | Kind::Lost => format!("up\n{number}\n"),
+            _ => format!("{number}\n"),
+        }
+    }
+
+    /// Artifacts of a whole run.
+    pub fn artifacts(&self) -> Vec<(&'static str, String)> {
+        match self.kind {
+            Kind::Artifacts => {
+                vec![("small.txt", format!("{}\n", self.number)), ("big.txt", lines(self.number, 20_000))]
+            }
+            Kind::Purged => vec![("big.txt", lines(self.number, 20_001))],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Sends it; again, under its key, where it has one.
+    pub async fn send(&mut self, client: &reqwest::Client, server: &Address) -> Result<(), Broken> {
+        let route = if self.kind == Kind::Sync { "sync" } else { "async" };
+        let mut request = client.post(format!("{}/api/v1/exec/{route}", server.url)).json(&self.body());
+        if self.has_key() {
+            request = request.header("idempotency-key", self.word());
+        }
+        let answer = request.timeout(PATIENCE).send().await?;
+        let status = answer.status().as_u16();
+        let body: Value = answer.json().await?;
+        match status {
+            200 | 202 => {}
+            // It is being shut down.
+            503 => return Err(Broken),
+            _ => panic!("{}: {status}: {body:#}", self.word()),
+        }
+        let id = body["execution_id"].as_str().unwrap().to_owned();
+        if let Some(before) = &self.id {
+            assert_eq!(*before, id, "{}: doubled under its key", self.word());
+        }
+        self.id = Some(id);
+        if status == 200 {
+            self.answered = Some(body);
+        }
+        Ok(())
+    }
+
+    fn url(&self, server: &Address) -> String {
+        format!("{}/api/v1/executions/{}", server.url, self.id.as_deref().unwrap_or_default())
+    }
+
+    /// Waits for its end; `None` when it is not known.
+    pub async fn wait(&self, client: &reqwest::Client, server: &Address) -> Result<Option<Value>, Broken> {
+        let began = Instant::now();
+        loop {
+            let url = format!("{}?wait=30", self.url(server));
+            let answer = client.get(url).timeout(PATIENCE).send().await?;
+            if answer.status() == 404 {
+                return Ok(None);
+            }
+            let (status, result) = (answer.status(), answer.json::<Value>().await?);
+            assert_eq!(status, 200, "{}: {result:#}", self.word());
+            if !matches!(result["status"].as_str(), Some("pending" | "running")) {
+                return Ok(Some(result));
+            }
+            assert!(began.elapsed() < PATIENCE, "{} does not end: {result:#}", self.word());
+        }
+    }
+
+    pub async fn artifact(
+        &self,
+        client: &reqwest::Client,
+        server: &Address,
+        name: &str,
+    ) -> Result<String, Broken> {
+        let url = format!("{}/artifacts/{name}", self.url(server));
+        Ok(client.get(url).timeout(PATIENCE).send().await?.text().await?)
+    }
+
+    async fn kill(&mut self, client: &reqwest::Client, server: &Address) -> Result<(), Broken> {
+        self.kill_asked = true;
+        let answer = client.delete(self.url(server)).timeout(PATIENCE).send().await?;
+        if answer.status() != 200 {
+            return Err(Broken);
+        }
+        let body: Value = answer.json().await?;
+        self.killed = body["status"].as_str().map(str::to_owned);
+        Ok(())
+    }
+
+    pub async fn purge(&mut self, client: &reqwest::Client, server: &Address) -> Result<(), Broken> {
+        self.purge = Purge::Asked;
+        let answer =
+            client.delete(format!("{}?purge=true", self.url(server))).timeout(PATIENCE).send().await?;
+        if !matches!(answer.status().as_u16(), 200 | 404) {
+            return Err(Broken);
+        }
+        self.purge = Purge::Answered;
+        Ok(())
+    }
+
+    async fn wrote(&self, client: &reqwest::Client, server: &Address) -> Result<(), Broken> {
+        let began = Instant::now();
+        loop {
+            let state: Value = client.get(self.url(server)).timeout(PATIENCE).send().await?.json().await?;
+            if state["stdout"].as_str().is_some_and(|stdout| stdout.contains("up")) {
+                return Ok(());
+            }
+            assert!(began.elapsed() < PATIENCE, "{} does not start: {state:#}", self.word());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn container(&self, server: &Address) -> String {
+        let label = format!("execbox.execution={}", self.id.as_deref().unwrap_or_default());
+        engine::containers(&label).await.pop().unwrap_or_else(|| panic!("{} of {}", label, server.label))
+    }
+
+    /// Does all of it, as far as the server lives.
+    pub async fn run(&mut self, client: &reqwest::Client, server: &Address) -> Result<(), Broken> {
+        self.send(client, server).await?;
+        match self.kind {
+            Kind::Killed => self.kill(client, server).await?,
+            Kind::Purged => {
+                self.wait(client, server).await?;
+                self.purge(client, server).await?;
+            }
+            Kind::Drained => {
+                self.wrote(client, server).await?;
+                nix::sys::signal::kill(server.pid, nix::sys::signal::Signal::SIGTERM).ok();
+            }
+            Kind::Lost => {
+                self.wrote(client, server).await?;
+                engine::kill_container(&self.container(server).await, "KILL").await;
+                self.wait(client, server).await?;
+            }
+            Kind::Paused => {
+                self.wrote(client, server).await?;
+                engine::pause_container(&self.container(server).await).await;
+                self.kill(client, server).await?;
+            }
+            _ => {
+                self.wait(client, server).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lines(from: usize, to: usize) -> String {
+    (from..=to).map(|number| format!("{number}\n")).collect()
+}
