@@ -25,8 +25,12 @@ pub fn init(json: bool, filter: &str) -> Result<(), InitError> {
     let filter = EnvFilter::try_new(filter).map_err(|error| InitError(error.to_string()))?;
     // Colours are for people; a file or a log collector gets plain text.
     let colours = std::io::stderr().is_terminal();
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // A log that nobody reads any more is said on standard error otherwise, which panics when that is what broke.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .log_internal_errors(false);
     let done = if json { lines.json().flatten_event(true).try_init() } else { lines.try_init() };
     done.map_err(|error| InitError(error.to_string()))
 }

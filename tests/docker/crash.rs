@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use rusqlite::{Connection, OpenFlags};
@@ -19,6 +20,8 @@ use crate::server::EXECBOX;
 
 /// How long a server may take to serve, to end, or to clean up behind another.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Executions that are asked for at once.
+const AT_ONCE: usize = 8;
 /// Attempts after which an execution is given up.
 const MAX_ATTEMPTS: u64 = 3;
 
@@ -39,6 +42,37 @@ pub async fn start(binary: &Path, data: &Path, flags: &[String]) -> Result<Victi
 
 /// Starts it and does not wait.
 pub fn spawn(binary: &Path, data: &Path, flags: &[String]) -> (Child, mpsc::Receiver<String>) {
+    let (process, stderr) = process(binary, data, flags);
+    let (found, url) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            if let Some(url) = url_in(&line) {
+                found.send(url).ok();
+            }
+            eprintln!("server: {line}");
+        }
+    });
+    (process, url)
+}
+
+/// Starts one whose log is read until it serves, and then closed.
+pub fn spawn_silent(data: &Path) -> (Child, mpsc::Receiver<String>) {
+    let (process, stderr) = process(&binary(), data, &[]);
+    let (found, url) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut lines = stderr.lines().map_while(Result::ok).skip_while(|line| url_in(line).is_none());
+        let url = lines.next().and_then(|line| url_in(&line));
+        lines.take_while(|line| !line.contains("/readyz")).for_each(drop);
+        url.map(|url| found.send(url).ok())
+    });
+    (process, url)
+}
+
+fn url_in(line: &str) -> Option<String> {
+    line.find("/api/v1/exec/sync ").map(|end| line[..end].trim().to_owned())
+}
+
+fn process(binary: &Path, data: &Path, flags: &[String]) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut process = Command::new(binary)
         .args(["serve", "--listen", "127.0.0.1:0", "--workers", "2", "--data-dir"])
         .arg(data)
@@ -47,17 +81,8 @@ pub fn spawn(binary: &Path, data: &Path, flags: &[String]) -> (Child, mpsc::Rece
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let (found, url) = mpsc::channel();
     let stderr = BufReader::new(process.stderr.take().unwrap());
-    std::thread::spawn(move || {
-        for line in stderr.lines().map_while(Result::ok) {
-            if let Some(end) = line.find("/api/v1/exec/sync ") {
-                found.send(line[..end].trim().to_owned()).ok();
-            }
-            eprintln!("server: {line}");
-        }
-    });
-    (process, url)
+    (process, stderr)
 }
 
 /// Waits until it serves, or has ended.
@@ -75,9 +100,21 @@ pub async fn serving(
     let ready = reqwest::get(format!("{}/readyz", address.url)).await;
     match ready {
         Ok(answer) => assert_eq!(answer.status(), 200, "it is announced, so it is ready"),
-        Err(_) => return Err(process.wait().unwrap()),
+        Err(error) => return Err(ended(&mut process, &error).await),
     }
     Ok(Victim { process, address, ready_after: began.elapsed() })
+}
+
+/// The status of a process that broke a connection.
+async fn ended(process: &mut Child, error: &reqwest::Error) -> ExitStatus {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "the server lives and does not answer: {error}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 impl Victim {
@@ -145,24 +182,38 @@ impl Tally {
 /// Asks the next server for everything, and for each result twice.
 pub async fn settle(works: &mut [Work], server: &Address, tally: &mut Tally) {
     let client = reqwest::Client::new();
-    for work in works {
-        if work.purge == Purge::Answered {
-            let found = work.wait(&client, server).await.expect("this server lives");
-            tally.must(found.is_none(), || format!("{} is back after its purge", work.word()));
-            continue;
-        }
+    let settled = futures::stream::iter(works).map(|work| settle_one(work, &client, server));
+    let tallies: Vec<Tally> = settled.buffer_unordered(AT_ONCE).collect().await;
+    for one in tallies {
+        tally.acknowledged += one.acknowledged;
+        tally.unanswered += one.unanswered;
+        tally.given_up += one.given_up;
+        tally.retried += one.retried;
+        tally.violations.extend(one.violations);
+    }
+}
+
+async fn settle_one(work: &mut Work, client: &reqwest::Client, server: &Address) -> Tally {
+    let mut tally = Tally::default();
+    if work.purge == Purge::Answered {
+        let found = work.wait(client, server).await.expect("this server lives");
+        tally.must(found.is_none(), || format!("{} is back after its purge", work.word()));
+        return tally;
+    }
+    if work.seen.is_none() {
         match work.id {
-            Some(_) => tally.acknowledged += usize::from(work.seen.is_none()),
-            None => tally.unanswered += 1,
-        }
-        if matches!(work.kind, Kind::Keyed | Kind::Sync) {
-            // The caller does not know whether it arrived, and sends it again.
-            work.send(&client, server).await.expect("this server lives");
-        }
-        if work.id.is_some() {
-            check(work, &client, server, tally).await.expect("this server lives");
+            Some(_) => tally.acknowledged = 1,
+            None => tally.unanswered = 1,
         }
     }
+    if matches!(work.kind, Kind::Keyed | Kind::Sync) {
+        // The caller does not know whether it arrived, and sends it again.
+        work.send(client, server).await.expect("this server lives");
+    }
+    if work.id.is_some() {
+        check(work, client, server, &mut tally).await.expect("this server lives");
+    }
+    tally
 }
 
 async fn check(

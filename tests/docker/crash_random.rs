@@ -15,7 +15,7 @@ const KILLS: usize = 50;
 /// Callers at once.
 const CALLERS: usize = 4;
 /// The longest that a server lives once it serves.
-const LIFE: Duration = Duration::from_millis(1_000);
+const LIFE: Duration = Duration::from_millis(700);
 /// Every third server is killed before it serves, within this time.
 const START: Duration = Duration::from_millis(800);
 /// Work that has begun and not ended, after which callers wait: else the queue only grows.

@@ -157,3 +157,22 @@ async fn a_second_server_on_the_same_folder_is_refused_with_what_to_do() {
     assert!(complaint.contains("--data-dir"), "{complaint}");
     server.finish().await;
 }
+
+#[tokio::test]
+async fn a_server_whose_log_nobody_reads_any_more_still_answers() {
+    let data = tempfile::tempdir().unwrap();
+    let (mut process, url) = crate::crash::spawn_silent(data.path());
+    let url = tokio::task::spawn_blocking(move || url.recv().unwrap()).await.unwrap();
+    // Its reader is gone by now: what it writes fails.
+    let client = reqwest::Client::new();
+    for _ in 0..3 {
+        let body = json!({"language": "bash", "code": "echo heard"});
+        let answer = client.post(format!("{url}/api/v1/eval")).json(&body).send().await;
+        let result: serde_json::Value = answer.expect("an answer").json().await.unwrap();
+        assert_eq!(result["stdout"], "heard\n", "{result:#}");
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(process.id()).unwrap()), Signal::SIGTERM)
+        .unwrap();
+    let status = tokio::task::spawn_blocking(move || process.wait().unwrap()).await.unwrap();
+    assert!(status.success(), "{status}");
+}
