@@ -14,7 +14,7 @@ DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench load figures fuzz soak images openapi mutants-profile schemathesis hostile-archives engines
+.PHONY: help setup build run demo test check fmt bench load figures fuzz soak chaos images openapi mutants-profile schemathesis hostile-archives engines
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,12 @@ COUNT ?= 10000
 soak: setup build ## Run 10,000 executions and look for anything left (fewer: COUNT=500)
 	$(BIN) images build bash
 	cargo bench --locked --bench soak -- $(COUNT)
+
+RESTARTS ?= 100
+POINTS ?= yes
+chaos: setup build ## Kill the server 500 times and at every point, restart an Engine 100 times (fewer: COUNT=50 RESTARTS=10 POINTS=no)
+	$(BIN) images build bash
+	cargo bench --locked --profile chaos --features failpoints --bench chaos -- COUNT=$(if $(filter file,$(origin COUNT)),500,$(COUNT)) RESTARTS=$(RESTARTS) POINTS=$(POINTS)
 
 images: setup build ## Build the images of all runtimes
 	$(BIN) images build --all

@@ -120,16 +120,20 @@ impl House {
         kinds.iter().enumerate().map(|(index, kind)| Work::new(*kind, first + index)).collect()
     }
 
-    /// A server that is killed with work of every kind under way.
+    /// A server that is killed with work of every kind under way, and a caller that waits in vain.
     async fn leave_work_behind(&mut self) {
         let mut server = self.clean().await;
+        let (client, address) = (reqwest::Client::new(), server.address.clone());
         let mut works = self.new_work(&Kind::PLAIN);
-        let client = reqwest::Client::new();
-        let address = server.address.clone();
         let running = works.iter_mut().map(|work| work.run(&client, &address));
-        drop(tokio::time::timeout(Duration::from_millis(900), futures::future::join_all(running)).await);
-        server.kill();
+        drop(tokio::time::timeout(Duration::from_millis(700), futures::future::join_all(running)).await);
         self.works.extend(works);
+        let mut late = self.new_work(&[Kind::Drained, Kind::Drained, Kind::Sync]);
+        for work in &mut late {
+            drop(tokio::time::timeout(Duration::from_millis(300), work.send(&client, &address)).await);
+        }
+        server.kill();
+        self.works.extend(late);
     }
 
     async fn clean(&self) -> Victim {
@@ -150,7 +154,9 @@ impl House {
             }
             self.works.extend(ahead);
         }
-        let mut works = self.new_work(&[kind; EACH]);
+        // A second SIGTERM would end it at once.
+        let each = if kind == Kind::Drained { 1 } else { EACH };
+        let mut works = self.new_work(&[kind; EACH][..each]);
         let address = &server.address;
         futures::future::join_all(works.iter_mut().map(|work| work.run(&client, address))).await;
         self.works.extend(works);
