@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bollard::query_parameters::KillContainerOptionsBuilder;
 use serde_json::{Value, json};
 
 use crate::engine;
@@ -286,9 +287,10 @@ impl Work {
         }
     }
 
-    async fn container(&self, server: &Address) -> String {
+    /// Its container, which goes when the server dies.
+    async fn container(&self) -> Result<String, Broken> {
         let label = format!("execbox.execution={}", self.id.as_deref().unwrap_or_default());
-        engine::containers(&label).await.pop().unwrap_or_else(|| panic!("{} of {}", label, server.label))
+        engine::containers(&label).await.pop().ok_or(Broken)
     }
 
     /// Does all of it, as far as the server lives.
@@ -306,12 +308,15 @@ impl Work {
             }
             Kind::Lost => {
                 self.wrote(client, server).await?;
-                engine::kill_container(&self.container(server).await, "KILL").await;
+                let options = KillContainerOptionsBuilder::default().signal("KILL").build();
+                let container = self.container().await?;
+                engine::engine().await.kill_container(&container, Some(options)).await.map_err(|_| Broken)?;
                 self.wait(client, server).await?;
             }
             Kind::Paused => {
                 self.wrote(client, server).await?;
-                engine::pause_container(&self.container(server).await).await;
+                let container = self.container().await?;
+                engine::engine().await.pause_container(&container).await.map_err(|_| Broken)?;
                 self.kill(client, server).await?;
             }
             _ => {
