@@ -13,7 +13,7 @@ use execbox::runner::probe::Outcome;
 use execbox::sandbox::Sandbox as _;
 
 #[allow(clippy::disallowed_methods, reason = "a test has no settings of its own")]
-fn full() -> bool {
+pub fn full() -> bool {
     std::env::var_os("FIGURES").is_some()
 }
 

@@ -82,7 +82,7 @@ async fn sigterm_lets_running_work_finish_and_takes_no_more() {
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
     server.signal(Signal::SIGTERM);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let body = json!({"code": "1"});
     let refused = server.client.post(format!("{}/api/v1/eval", server.url)).json(&body).send().await.unwrap();
     assert_eq!(refused.status(), 503);
@@ -92,6 +92,29 @@ async fn sigterm_lets_running_work_finish_and_takes_no_more() {
     let label = server.label();
     assert!(server.ended(Duration::from_secs(10)).await.success());
     engine::assert_gone(&label).await;
+}
+
+/// Figure P11.
+#[tokio::test]
+async fn a_shutdown_waits_no_longer_than_its_grace() {
+    let grace = Duration::from_secs(2);
+    let mut server = Server::start_with(&["--drain-seconds", "2"]).await;
+    let id = server.submit_code("bash", TICKING).await;
+    server.wrote(&id, "tick 1").await;
+    let began = Instant::now();
+    server.signal(Signal::SIGTERM);
+    let status = server.ended(Duration::from_secs(10)).await;
+    let took = began.elapsed();
+    println!("P11  the end came {took:.2?} after SIGTERM, with a grace of {grace:?} (≤ 1 s more)");
+    assert!(status.success(), "{status}");
+    assert!(took >= grace && took <= grace + Duration::from_secs(1), "{took:?}");
+    assert_program_gone(&server.label()).await;
+    let data = std::mem::replace(&mut server.data, tempfile::tempdir().unwrap());
+    let next = Server::start_on(data, &[]).await;
+    let waits = next.get(&id).await;
+    assert!(matches!(waits["status"].as_str(), Some("pending" | "running")), "nothing is lost: {waits:#}");
+    next.kill(&id).await;
+    next.finish().await;
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::engine;
 use crate::server::Server;
+use crate::{engine, figures};
 
 /// A program that takes a moment, and whose output tells it from the others.
 fn numbered(number: usize) -> String {
@@ -125,7 +125,7 @@ async fn one_whose_caller_is_gone_is_killed_with_a_notice_and_its_key_is_free_ag
     server.finish().await;
 }
 
-/// The figure to hold is 2 s from the start to ready; a shared machine with a debug build gets some room.
+/// Figure P10: 2 s from the start to ready; a shared machine that does other things meanwhile gets some room.
 #[tokio::test]
 async fn a_thousand_queued_and_twenty_orphans_delay_the_start_little() {
     let flags = ["--workers", "20", "--queue-length", "2000", "--tenant-queue-length", "2000"];
@@ -146,8 +146,9 @@ async fn a_thousand_queued_and_twenty_orphans_delay_the_start_little() {
     let url = format!("{}/readyz", server.url);
     assert_eq!(server.client.get(url).send().await.unwrap().status(), 200);
     let took = began.elapsed();
-    println!("P10: {took:?} from the start to ready, 1,000 queued and 20 orphans");
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    let bound = Duration::from_secs(if figures::full() { 2 } else { 8 });
+    println!("P10  {took:.2?} from the start to ready, with 1,000 queued and 20 orphans (≤ {bound:?})");
+    assert!(took < bound, "{took:?}");
     let health: Value =
         server.client.get(format!("{}/health", server.url)).send().await.unwrap().json().await.unwrap();
     assert_eq!(health["queued"].as_u64().unwrap() + health["running"].as_u64().unwrap(), 1_020);

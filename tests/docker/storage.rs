@@ -73,6 +73,7 @@ async fn a_full_disk_refuses_what_it_can_not_keep_and_loses_nothing() {
     let result = server.wait(&running).await;
     assert_eq!((&result["stdout"], &result["attempt"]), (&json!("up\ndone\n"), &json!(1)), "{result:#}");
     assert_eq!(post(&server, "eval", "echo after").await.1["stdout"], "after\n");
+    println!("P15  a full disk: 3 of 3 requests refused, what was acknowledged before is whole");
 
     let data = server.crash().await;
     let server = Server::start_on(data, &[]).await;
@@ -111,5 +112,6 @@ async fn a_damaged_database_stops_the_start_and_says_what_to_do() {
         let complaint = complaint(data.path());
         assert!(complaint.contains("is damaged") && complaint.contains("backup"), "{complaint}");
         assert_eq!(std::fs::read(&file).unwrap(), damaged, "nothing is written over it");
+        println!("P15  a damaged database: {complaint}");
     }
 }
