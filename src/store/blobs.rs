@@ -199,7 +199,11 @@ impl Blobs {
             let discarded = path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.'));
             if discarded {
                 failpoint::pass("trash.empty");
-                fs::remove_file(path)?;
+                match fs::remove_file(path) {
+                    // Another collection was here first.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => other?,
+                }
                 failpoint::pass("trash.emptied");
             }
         }
@@ -248,6 +252,24 @@ mod tests {
         blobs.discard(hash).unwrap();
         assert!(!path.exists());
         blobs.empty_trash().unwrap();
+        assert_eq!(fs::read_dir(&blobs.trash).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn several_may_empty_the_trash_at_once() {
+        let (_folder, blobs) = blobs();
+        for number in 0..200 {
+            fs::write(blobs.trash.join(number.to_string()), "x").unwrap();
+        }
+        let emptying: Vec<_> = (0..4)
+            .map(|_| {
+                let blobs = Arc::clone(&blobs);
+                std::thread::spawn(move || blobs.empty_trash())
+            })
+            .collect();
+        for one in emptying {
+            one.join().unwrap().unwrap();
+        }
         assert_eq!(fs::read_dir(&blobs.trash).unwrap().count(), 0);
     }
 

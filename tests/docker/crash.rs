@@ -179,9 +179,28 @@ impl Tally {
     }
 }
 
+/// Until nothing waits or runs: what a killed server left may be many times what a caller's patience covers.
+async fn idle(client: &reqwest::Client, server: &Address) {
+    let (mut least, mut since) = (u64::MAX, Instant::now());
+    loop {
+        let health = client.get(format!("{}/health", server.url)).send().await.unwrap();
+        let health: Value = health.json().await.unwrap();
+        let open = health["queued"].as_u64().unwrap() + health["running"].as_u64().unwrap();
+        if open == 0 {
+            return;
+        }
+        if open < least {
+            (least, since) = (open, Instant::now());
+        }
+        assert!(since.elapsed() < PATIENCE, "nothing ends any more: {health:#}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Asks the next server for everything, and for each result twice.
 pub async fn settle(works: &mut [Work], server: &Address, tally: &mut Tally) {
     let client = reqwest::Client::new();
+    idle(&client, server).await;
     let settled = futures::stream::iter(works).map(|work| settle_one(work, &client, server));
     let tallies: Vec<Tally> = settled.buffer_unordered(AT_ONCE).collect().await;
     for one in tallies {

@@ -103,22 +103,29 @@ async fn call(caller: usize, current: Arc<Current>, works: Arc<Mutex<Vec<Work>>>
     let client = reqwest::Client::new();
     let mut servers = current.subscribe();
     let mut waiting: Vec<Work> = Vec::new();
-    for count in 0.. {
+    let mut count = 0;
+    loop {
         let address = servers.wait_for(Option::is_some).await.unwrap().clone().unwrap();
-        let number = count * CALLERS + caller;
-        let mut work = Work::new(Kind::PLAIN[(number / 3) % Kind::PLAIN.len()], number);
-        // A part of it is only sent, so that something always waits and runs.
-        let sent_only = number % 3 == 1 && work.kind != Kind::Purged && waiting.len() < BACKLOG / CALLERS;
-        let outcome =
-            if sent_only { work.send(&client, &address).await } else { work.run(&client, &address).await };
-        works.lock().unwrap().push(work.clone());
-        if sent_only && outcome.is_ok() {
-            waiting.push(work);
-        } else if outcome.is_ok()
-            && let Some(oldest) = waiting.pop()
-        {
-            drop(oldest.wait(&client, &address).await);
-        }
+        let outcome = if waiting.len() >= BACKLOG / CALLERS {
+            let ended = waiting[0].wait(&client, &address).await;
+            ended.map(|_| drop(waiting.remove(0)))
+        } else {
+            let number = count * CALLERS + caller;
+            count += 1;
+            let mut work = Work::new(Kind::PLAIN[(number / 3) % Kind::PLAIN.len()], number);
+            // A part of it is only sent, so that something always waits and runs.
+            let sent_only = number % 3 == 1 && work.kind != Kind::Purged;
+            let outcome = if sent_only {
+                work.send(&client, &address).await
+            } else {
+                work.run(&client, &address).await
+            };
+            works.lock().unwrap().push(work.clone());
+            if work.id.is_some() && (sent_only || outcome.is_err()) {
+                waiting.push(work);
+            }
+            outcome
+        };
         if outcome.is_err() {
             // This server is dead, or about to be told so.
             drop(tokio::time::timeout(Duration::from_secs(2), servers.changed()).await);

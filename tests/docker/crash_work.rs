@@ -93,13 +93,20 @@ pub struct Work {
     pub seen: Option<Value>,
 }
 
-/// The connection broke, as when a server dies.
-#[derive(Debug)]
-pub struct Broken;
+/// The connection broke, as when a server dies; says how.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Broken(String);
 
 impl From<reqwest::Error> for Broken {
-    fn from(_: reqwest::Error) -> Self {
-        Self
+    fn from(error: reqwest::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<bollard::errors::Error> for Broken {
+    fn from(error: bollard::errors::Error) -> Self {
+        Self(error.to_string())
     }
 }
 
@@ -207,7 +214,7 @@ impl Work {
         match status {
             200 | 202 => {}
             // It is being shut down.
-            503 => return Err(Broken),
+            503 => return Err(Broken(body.to_string())),
             _ => panic!("{}: {status}: {body:#}", self.word()),
         }
         let id = body["execution_id"].as_str().unwrap().to_owned();
@@ -257,7 +264,7 @@ impl Work {
         self.kill_asked = true;
         let answer = client.delete(self.url(server)).timeout(PATIENCE).send().await?;
         if answer.status() != 200 {
-            return Err(Broken);
+            return Err(Broken(answer.status().to_string()));
         }
         let body: Value = answer.json().await?;
         self.killed = body["status"].as_str().map(str::to_owned);
@@ -269,7 +276,7 @@ impl Work {
         let answer =
             client.delete(format!("{}?purge=true", self.url(server))).timeout(PATIENCE).send().await?;
         if !matches!(answer.status().as_u16(), 200 | 404) {
-            return Err(Broken);
+            return Err(Broken(answer.status().to_string()));
         }
         self.purge = Purge::Answered;
         Ok(())
@@ -290,7 +297,7 @@ impl Work {
     /// Its container, which goes when the server dies.
     async fn container(&self) -> Result<String, Broken> {
         let label = format!("execbox.execution={}", self.id.as_deref().unwrap_or_default());
-        engine::containers(&label).await.pop().ok_or(Broken)
+        engine::containers(&label).await.pop().ok_or_else(|| Broken("it has no container".into()))
     }
 
     /// Does all of it, as far as the server lives.
@@ -310,13 +317,13 @@ impl Work {
                 self.wrote(client, server).await?;
                 let options = KillContainerOptionsBuilder::default().signal("KILL").build();
                 let container = self.container().await?;
-                engine::engine().await.kill_container(&container, Some(options)).await.map_err(|_| Broken)?;
+                engine::engine().await.kill_container(&container, Some(options)).await?;
                 self.wait(client, server).await?;
             }
             Kind::Paused => {
                 self.wrote(client, server).await?;
                 let container = self.container().await?;
-                engine::engine().await.pause_container(&container).await.map_err(|_| Broken)?;
+                engine::engine().await.pause_container(&container).await?;
                 self.kill(client, server).await?;
             }
             _ => {

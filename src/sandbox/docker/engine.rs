@@ -22,6 +22,8 @@ const SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
 const QUICK: Duration = Duration::from_secs(10);
 /// Making, starting and removing a container under load.
 const SLOW: Duration = Duration::from_secs(60);
+/// What the Engine says, with a 409, of a container that it is removing already.
+const REMOVING: &str = "is already in progress";
 /// A kill that takes longer is left to the removal, which kills as well.
 const KILL: Duration = Duration::from_secs(2);
 /// A call that takes longer makes us doubt that the Engine is there; it is asked, and again after each such time.
@@ -176,6 +178,8 @@ impl Engine {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.call("remove", SLOW, self.docker.remove_container(id, Some(options))).await {
             Err(EngineError::NotFound { .. }) => Ok(false),
+            // Somebody else asked for it before, such as a server that was killed since; the Engine carries it out.
+            Err(EngineError::Failed { message, .. }) if message.contains(REMOVING) => Ok(true),
             other => other.map(|()| true),
         }
     }
