@@ -200,8 +200,11 @@ impl Entry {
         let live = Arc::clone(&self.live);
         let output = tokio::task::spawn_blocking(move || live.snapshot(&folder)).await;
         let output = output.map_err(io::Error::other)??;
+        let state = self.state.borrow();
         // It may have finished meanwhile.
-        Ok(self.finished().unwrap_or_else(|| self.with(&self.state.borrow(), output, None)))
+        let (finished, output) =
+            state.finished.clone().map_or((None, output), |(finished, output)| (Some(finished), output));
+        Ok(self.with(&state, output, finished))
     }
 
     /// How it ended, once it has.
