@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use crate::execution::content::Content;
 use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::live::Live;
-use crate::execution::spec::ExecutionSpec;
+use crate::execution::spec::{ExecutionSpec, KeyShare};
 use crate::execution::state::{Execution, Finished, Output, Status};
 
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) id: ExecutionId,
     pub(super) tenant: Tenant,
+    pub(super) share: Option<KeyShare>,
     pub(super) live: Arc<Live>,
     /// Fires when somebody wants it killed.
     pub(super) cancel: CancellationToken,
@@ -83,6 +84,7 @@ impl Entry {
             begun: AtomicU32::new(begun),
             left: AtomicBool::new(false),
             tenant: spec.tenant.clone(),
+            share: spec.share.clone(),
             live: Arc::new(Live::new(spec.limits.output_bytes)),
             cancel: CancellationToken::new(),
             accepted: Instant::now(),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::Project;
 use crate::execution::content::Content;
 use crate::execution::id::{ExecutionId, Tenant};
-use crate::execution::spec::{ExecutionSpec, Stdin};
+use crate::execution::spec::{ExecutionSpec, KeyShare, Stdin};
 use crate::execution::state::{Execution, Finished, Output, Status};
 use crate::limits::Limits;
 use crate::runtime::{Catalogue, Command};
@@ -40,6 +40,8 @@ pub(super) struct Work {
     project_bytes: u64,
     /// SHA-256 of the frames, where they are a file.
     project_file: Option<String>,
+    #[serde(default)]
+    share: Option<KeyShare>,
 }
 
 /// How it ended.
@@ -87,6 +89,7 @@ impl Work {
             notices: spec.notices.clone(),
             project_bytes: spec.project.bytes(),
             project_file: project_file.map(|hash| hash.to_string()),
+            share: spec.share.clone(),
         }
     }
 }
@@ -118,6 +121,7 @@ pub(super) fn spec(
     };
     Ok(Ok(ExecutionSpec {
         tenant: Tenant::named(&left.tenant),
+        share: work.share,
         runtime,
         project,
         command: work.command,

@@ -355,7 +355,7 @@ impl Inner {
         }
         let submitted = Submitted { id: entry.id, live: Some(Arc::clone(&entry.live)) };
         info!(execution = %entry.id, "accepted");
-        if let Err(entry) = self.queue.push(&tenant, entry) {
+        if let Err(entry) = self.queue.push(&tenant, entry.share.clone(), entry) {
             self.end_unstarted(&entry, "the server was shut down before it began").await;
         }
         Ok(submitted)
