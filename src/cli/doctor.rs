@@ -156,7 +156,8 @@ async fn hello(config: Config, catalogue: Catalogue, sandbox: DockerSandbox) -> 
     let id = service.submit(spec, Mode::Sync, None).await.map_err(Failure::ours)?.id;
     let execution = service.wait(&Tenant::local(), id, None).await.map_err(Failure::ours)?;
     local::stop(&service).await;
-    let Some((finished, stdout)) = execution.and_then(|it| Some((it.finished?, it.output.stdout))) else {
+    let read = execution.and_then(|it| Some((it.finished?, it.output.stdout.in_memory()?.clone())));
+    let Some((finished, stdout)) = read else {
         return Err(Failure::ours("the execution was forgotten before it was read"));
     };
     if stdout.as_ref() == b"hello\n" && finished.outcome.exit_code == Some(0) {

@@ -68,6 +68,7 @@ pub(super) fn serve(args: Args) -> Result<ExitCode, Failure> {
     telemetry::init(args.log_json, &filter).map_err(Failure::usage)?;
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     failpoint::arm(args.failpoints.fail_at, args.failpoints.fail_trace).map_err(Failure::ours)?;
+    crate::runner::bound_heaps();
     let runtime = super::tokio_runtime()?;
     let mut config = args.config;
     descriptors::fit(&mut config);

@@ -2,6 +2,8 @@
 //! terminal exactly once.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,15 +12,17 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::execution::content::Content;
 use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::live::Live;
-use crate::execution::spec::ExecutionSpec;
+use crate::execution::spec::{ExecutionSpec, KeyShare};
 use crate::execution::state::{Execution, Finished, Output, Status};
 
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) id: ExecutionId,
     pub(super) tenant: Tenant,
+    pub(super) share: Option<KeyShare>,
     pub(super) live: Arc<Live>,
     /// Fires when somebody wants it killed.
     pub(super) cancel: CancellationToken,
@@ -58,7 +62,7 @@ struct State {
     attempt: u32,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
-    finished: Option<(Arc<Finished>, Output)>,
+    finished: Option<(Arc<Finished>, Output<Content>)>,
 }
 
 impl Entry {
@@ -80,6 +84,7 @@ impl Entry {
             begun: AtomicU32::new(begun),
             left: AtomicBool::new(false),
             tenant: spec.tenant.clone(),
+            share: spec.share.clone(),
             live: Arc::new(Live::new(spec.limits.output_bytes)),
             cancel: CancellationToken::new(),
             accepted: Instant::now(),
@@ -136,7 +141,7 @@ impl Entry {
         status: Status,
         finished_at: Timestamp,
         finished: Finished,
-        output: Output,
+        output: Output<Content>,
         before_seen: impl FnOnce(),
     ) {
         self.state.send_modify(|state| {
@@ -189,23 +194,40 @@ impl Entry {
         if endless && self.state.borrow().unrecorded { Waited::Unrecorded } else { Waited::Enough }
     }
 
-    pub(super) fn snapshot(&self) -> Execution {
-        let State { status, attempt, started_at, finished_at, finished, .. } = self.state.borrow().clone();
-        let (finished, output) = match finished {
-            Some((finished, output)) => (Some(finished), output),
-            None => (None, self.live.snapshot()),
-        };
+    /// What is known of it now. Large output is not copied: it is in a file, made in this folder where there is none.
+    pub(super) async fn snapshot(self: &Arc<Self>, folder: PathBuf) -> io::Result<Execution> {
+        if let Some(execution) = self.finished() {
+            return Ok(execution);
+        }
+        let live = Arc::clone(&self.live);
+        let output = tokio::task::spawn_blocking(move || live.snapshot(&folder)).await;
+        let output = output.map_err(io::Error::other)??;
+        let state = self.state.borrow();
+        // It may have finished meanwhile.
+        let (finished, output) =
+            state.finished.clone().map_or((None, output), |(finished, output)| (Some(finished), output));
+        Ok(self.with(&state, output, finished))
+    }
+
+    /// How it ended, once it has.
+    pub(super) fn finished(&self) -> Option<Execution> {
+        let state = self.state.borrow();
+        let (finished, output) = state.finished.clone()?;
+        Some(self.with(&state, output, Some(finished)))
+    }
+
+    fn with(&self, state: &State, output: Output<Content>, finished: Option<Arc<Finished>>) -> Execution {
         Execution {
             id: self.id,
             tenant: self.tenant.clone(),
-            status,
+            status: state.status,
             language: Arc::clone(&self.language),
             version: Arc::clone(&self.version),
             labels: Arc::clone(&self.labels),
-            attempt,
+            attempt: state.attempt,
             created_at: self.created_at,
-            started_at,
-            finished_at,
+            started_at: state.started_at,
+            finished_at: state.finished_at,
             output,
             finished,
         }

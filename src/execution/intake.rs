@@ -99,6 +99,7 @@ pub fn accept(
     caps::command(&command)?;
     Ok(ExecutionSpec {
         tenant: tenant.clone(),
+        share: None,
         runtime: start.runtime,
         project: submission.project,
         command,

@@ -1,10 +1,15 @@
 //! Output while it is being written: kept up to the caps, and followed by whoever wants to see it live.
 
+use std::io;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
+use crate::execution::content::Content;
+use crate::execution::live_files::{self, LiveFiles};
+use crate::execution::record;
 use crate::execution::state::Output;
 use crate::runner::message::Phase;
 use crate::sandbox::Events;
@@ -42,6 +47,8 @@ pub struct Live {
     /// Bytes kept of each channel.
     cap: usize,
     log: Mutex<Log>,
+    /// What of it was asked for meanwhile, where that is large.
+    files: Mutex<LiveFiles>,
     /// Counts changes, so that followers sleep without polling and miss nothing.
     version: watch::Sender<u64>,
 }
@@ -67,12 +74,15 @@ impl Log {
 /// Progress lines that are kept; a build that prints more keeps its last ones visible live only.
 const MAX_PROGRESS: usize = 1_000;
 
+/// Bytes that go to a file at a time, while the writer waits.
+const PIECE: usize = 64 << 10;
+
 impl Live {
     /// `cap` is the number of bytes kept of each stream.
     #[must_use]
     pub fn new(cap: u64) -> Self {
         let cap = usize::try_from(cap).unwrap_or(usize::MAX);
-        Self { cap, log: Mutex::default(), version: watch::Sender::new(0) }
+        Self { cap, log: Mutex::default(), files: Mutex::default(), version: watch::Sender::new(0) }
     }
 
     /// Nothing is broken by a panic while the lock is held: every change is one append.
@@ -95,11 +105,51 @@ impl Live {
         self.change(|log| log.closed = true);
     }
 
-    /// What has been written so far. A copy while the writer goes on.
-    #[must_use]
-    pub fn snapshot(&self) -> Output {
-        let log = self.log();
-        output(log.sealed.clone().unwrap_or_else(|| copy(&log.channels)))
+    /// What has been written so far. Small output is copied; large output is written to files without a name in this
+    /// folder. Blocks for that.
+    ///
+    /// # Errors
+    /// The disk is full or broken.
+    pub fn snapshot(&self, folder: &Path) -> io::Result<Output<Content>> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match self.try_snapshot(&mut files, folder) {
+                // A new attempt began meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn try_snapshot(&self, files: &mut LiveFiles, folder: &Path) -> io::Result<Output<Content>> {
+        let (attempt, lengths) = {
+            let log = self.log();
+            let lengths = CHANNELS.map(|channel| log.channel(channel as usize).len());
+            if lengths.iter().sum::<usize>() <= record::INLINE {
+                let small = log.sealed.clone().unwrap_or_else(|| copy(&log.channels));
+                return Ok(output(small).into());
+            }
+            (log.attempt, lengths)
+        };
+        let files = files.of(attempt);
+        let mut written = |channel: Channel| {
+            let channel = channel as usize;
+            let more = |at: usize| {
+                let log = self.log();
+                if log.attempt != attempt {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                let rest = &log.channel(channel)[at..];
+                Ok(rest[..rest.len().min(PIECE)].to_vec())
+            };
+            live_files::content(&mut files[channel], lengths[channel], folder, more)
+        };
+        Ok(Output {
+            stdout: written(Channel::Stdout)?,
+            stderr: written(Channel::Stderr)?,
+            compile_stdout: written(Channel::CompileStdout)?,
+            compile_stderr: written(Channel::CompileStderr)?,
+        })
     }
 
     /// What has been written, for good: whatever is written after this is dropped.
@@ -232,6 +282,35 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    fn in_memory(live: &Live) -> Output {
+        live.snapshot(Path::new("/no/such/folder")).unwrap().in_memory().unwrap()
+    }
+
+    #[tokio::test]
+    async fn large_output_is_in_one_file_for_all_who_ask() {
+        let folder = tempfile::tempdir().unwrap();
+        let live = Live::new(1 << 20);
+        let (first, second) =
+            (Bytes::from(vec![b'1'; record::INLINE + 1]), Bytes::from(vec![b'2'; PIECE + 1]));
+        live.restart();
+        live.stdout(first.clone());
+        let early = live.snapshot(folder.path()).unwrap();
+        live.stdout(second.clone());
+        live.stderr(Bytes::from_static(b"err"));
+        let late = live.snapshot(folder.path()).unwrap();
+        assert!(live.snapshot(Path::new("/no/such/folder")).is_ok(), "nothing new is to be written");
+        live.restart();
+        live.stdout(second.clone());
+        let again = live.snapshot(folder.path()).unwrap();
+        let all = |content: Content| async move { content.piece(0, usize::MAX).await.unwrap() };
+        assert_eq!(early.stdout.len(), first.len());
+        assert!(all(early.stdout).await == first);
+        assert!(all(late.stdout).await == [first, second.clone()].concat());
+        assert_eq!(all(late.stderr).await, "err");
+        assert!(all(again.stdout).await == second, "what the last attempt wrote is void");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no name is left");
+    }
+
     #[tokio::test]
     async fn a_late_follower_sees_everything_and_then_the_end() {
         let live = Arc::new(Live::new(100));
@@ -265,7 +344,7 @@ mod tests {
         live.close();
         assert_eq!(follower.next().await, Some(LiveEvent::Restarted));
         assert_eq!(follower.next().await, None);
-        assert!(live.snapshot().is_empty());
+        assert!(in_memory(&live).is_empty());
     }
 
     #[tokio::test]
@@ -277,7 +356,7 @@ mod tests {
         let sealed = live.seal();
         live.stdout(Bytes::from_static(b"late"));
         live.close();
-        assert_eq!(live.snapshot().stdout.as_ptr(), sealed.stdout.as_ptr());
+        assert_eq!(in_memory(&live).stdout.as_ptr(), sealed.stdout.as_ptr());
         assert_eq!(live.seal().stdout, "one");
         assert_eq!(
             follower.next().await,
@@ -294,7 +373,7 @@ mod tests {
         live.phase(Phase::Run);
         live.stdout(Bytes::from_static(b"1234"));
         live.stderr(Bytes::from_static(b"12345"));
-        let output = live.snapshot();
+        let output = in_memory(&live);
         assert_eq!((output.compile_stderr.len(), output.stdout.len(), output.stderr.len()), (4, 4, 4));
         assert_eq!(live.cut(), (false, true));
     }

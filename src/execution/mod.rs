@@ -4,12 +4,14 @@
 //! [`crate::sandbox::Sandbox`].
 
 mod accepting;
+pub mod content;
 mod entry;
 mod finishing;
 pub mod id;
 pub mod idempotency;
 pub mod intake;
 pub mod live;
+mod live_files;
 mod queue;
 mod record;
 mod recording;

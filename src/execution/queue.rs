@@ -1,13 +1,15 @@
 //! The bounded queue between submitters and workers: full means an immediate refusal, never a wait. Tenants take
 //! turns, so that one who floods it delays others by no more than one execution of theirs, and a tenant that runs as
-//! many as it may is passed over until one of them ends.
+//! many as it may is passed over until one of them ends. So is what a key of its brought that has its share running.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::execution::id::Tenant;
+use crate::execution::spec::KeyShare;
 
 /// Why the queue does not take an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +42,11 @@ pub(super) struct Queue<T> {
 
 #[derive(Debug)]
 struct Lanes<T> {
-    waiting: HashMap<Tenant, VecDeque<T>>,
+    waiting: HashMap<Tenant, VecDeque<Waiting<T>>>,
     /// Items that are out, of tenants that have some.
     running: HashMap<Tenant, usize>,
+    /// The same of keys that have a share of their own.
+    running_by_key: HashMap<String, usize>,
     /// Tenants with something waiting, each once, the one whose turn is next first.
     turns: VecDeque<Tenant>,
     length: usize,
@@ -51,36 +55,55 @@ struct Lanes<T> {
     closed: bool,
 }
 
-/// One less; a tenant with none is not kept.
-fn count_down(counts: &mut HashMap<Tenant, usize>, tenant: &Tenant) {
-    if let Some(count) = counts.get_mut(tenant) {
+#[derive(Debug)]
+struct Waiting<T> {
+    item: T,
+    share: Option<KeyShare>,
+}
+
+/// One less; whoever has none is not kept.
+fn count_down<K: Hash + Eq>(counts: &mut HashMap<K, usize>, whose: &K) {
+    if let Some(count) = counts.get_mut(whose) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(tenant);
+            counts.remove(whose);
         }
     }
 }
 
 impl<T> Lanes<T> {
-    fn add(&mut self, tenant: &Tenant, item: T) {
+    fn add(&mut self, tenant: &Tenant, share: Option<KeyShare>, item: T) {
         let lane = self.waiting.entry(tenant.clone()).or_default();
         if lane.is_empty() {
             self.turns.push_back(tenant.clone());
         }
-        lane.push_back(item);
+        lane.push_back(Waiting { item, share });
         self.length += 1;
     }
 
-    /// Whose turn it is, among those that may have one more out. Never looks far: those that may not have at least
-    /// one of the workers each.
-    fn next_turn(&self, concurrency: usize) -> Option<usize> {
-        self.turns.iter().position(|tenant| self.running.get(tenant).is_none_or(|out| *out < concurrency))
+    /// Whose turn it is, and which of theirs, among those that may have one more out.
+    fn next_turn(&self, concurrency: usize) -> Option<(usize, usize)> {
+        let place = |tenant| {
+            let room = self.running.get(tenant).is_none_or(|out| *out < concurrency);
+            room.then(|| self.first_of(tenant)).flatten()
+        };
+        self.turns.iter().enumerate().find_map(|(turn, tenant)| Some((turn, place(tenant)?)))
     }
 
-    fn take_next(&mut self, concurrency: usize) -> Option<(Tenant, T)> {
-        let tenant = self.turns.remove(self.next_turn(concurrency)?)?;
+    /// The first of a tenant's that was not brought by a key which has its share out. Looks far only behind such a key.
+    fn first_of(&self, tenant: &Tenant) -> Option<usize> {
+        let room = |share: &KeyShare| {
+            let out = self.running_by_key.get(&share.key);
+            out.is_none_or(|out| *out < usize::from(share.concurrency))
+        };
+        self.waiting.get(tenant)?.iter().position(|waiting| waiting.share.as_ref().is_none_or(room))
+    }
+
+    fn take_next(&mut self, concurrency: usize) -> Option<(Tenant, Waiting<T>)> {
+        let (turn, place) = self.next_turn(concurrency)?;
+        let tenant = self.turns.remove(turn)?;
         let lane = self.waiting.get_mut(&tenant)?;
-        let item = lane.pop_front()?;
+        let taken = lane.remove(place)?;
         self.length -= 1;
         if lane.is_empty() {
             self.waiting.remove(&tenant);
@@ -88,21 +111,25 @@ impl<T> Lanes<T> {
             self.turns.push_back(tenant.clone());
         }
         *self.running.entry(tenant.clone()).or_default() += 1;
-        Some((tenant, item))
+        if let Some(share) = &taken.share {
+            *self.running_by_key.entry(share.key.clone()).or_default() += 1;
+        }
+        Some((tenant, taken))
     }
 }
 
-/// An item that was taken. Until it is dropped it counts as one that its tenant has out.
+/// An item that was taken. Until it is dropped it counts as one that its tenant and its key have out.
 #[derive(Debug)]
 pub(super) struct Taken<'a, T> {
     pub(super) item: T,
     tenant: Tenant,
+    share: Option<KeyShare>,
     queue: &'a Queue<T>,
 }
 
 impl<T> Drop for Taken<'_, T> {
     fn drop(&mut self) {
-        self.queue.give_back(&self.tenant);
+        self.queue.give_back(&self.tenant, self.share.as_ref());
     }
 }
 
@@ -111,6 +138,7 @@ impl<T> Queue<T> {
         let lanes = Lanes {
             waiting: HashMap::new(),
             running: HashMap::new(),
+            running_by_key: HashMap::new(),
             turns: VecDeque::new(),
             length: 0,
             reserved: HashMap::new(),
@@ -147,20 +175,20 @@ impl<T> Queue<T> {
     }
 
     /// Adds at the end of the tenant's lane, in the place that was reserved. Gives it back when the queue was closed.
-    pub(super) fn push(&self, tenant: &Tenant, item: T) -> Result<(), T> {
+    pub(super) fn push(&self, tenant: &Tenant, share: Option<KeyShare>, item: T) -> Result<(), T> {
         let lanes = &mut *self.lanes();
         count_down(&mut lanes.reserved, tenant);
         if lanes.closed {
             return Err(item);
         }
-        lanes.add(tenant, item);
+        lanes.add(tenant, share, item);
         self.changed.notify_one();
         Ok(())
     }
 
     /// Adds an item that was accepted before, whatever room there is.
-    pub(super) fn restore(&self, tenant: &Tenant, item: T) {
-        self.lanes().add(tenant, item);
+    pub(super) fn restore(&self, tenant: &Tenant, share: Option<KeyShare>, item: T) {
+        self.lanes().add(tenant, share, item);
         self.changed.notify_one();
     }
 
@@ -173,19 +201,23 @@ impl<T> Queue<T> {
                 if lanes.closed {
                     return None;
                 }
-                if let Some((tenant, item)) = lanes.take_next(self.limits.concurrency) {
+                if let Some((tenant, Waiting { item, share })) = lanes.take_next(self.limits.concurrency) {
                     if lanes.next_turn(self.limits.concurrency).is_some() {
                         self.changed.notify_one();
                     }
-                    return Some(Taken { item, tenant, queue: self });
+                    return Some(Taken { item, tenant, share, queue: self });
                 }
             }
             changed.await;
         }
     }
 
-    fn give_back(&self, tenant: &Tenant) {
-        count_down(&mut self.lanes().running, tenant);
+    fn give_back(&self, tenant: &Tenant, share: Option<&KeyShare>) {
+        let lanes = &mut *self.lanes();
+        count_down(&mut lanes.running, tenant);
+        if let Some(share) = share {
+            count_down(&mut lanes.running_by_key, &share.key);
+        }
         self.changed.notify_one();
     }
 
@@ -193,7 +225,8 @@ impl<T> Queue<T> {
     pub(super) fn remove(&self, tenant: &Tenant, matches: impl Fn(&T) -> bool) -> Option<T> {
         let lanes = &mut *self.lanes();
         let lane = lanes.waiting.get_mut(tenant)?;
-        let item = lane.iter().position(matches).and_then(|at| lane.remove(at));
+        let at = lane.iter().position(|waiting| matches(&waiting.item));
+        let item = at.and_then(|at| lane.remove(at)).map(|waiting| waiting.item);
         if lane.is_empty() {
             lanes.waiting.remove(tenant);
             lanes.turns.retain(|other| other != tenant);
@@ -235,7 +268,7 @@ mod tests {
 
     fn push<T: std::fmt::Debug>(queue: &Queue<T>, tenant: &Tenant, item: T) -> Result<(), Full> {
         queue.reserve(tenant)?;
-        queue.push(tenant, item).unwrap();
+        queue.push(tenant, None, item).unwrap();
         Ok(())
     }
 
@@ -293,12 +326,15 @@ mod tests {
             (Ok(()), Ok(()), Err(Full::Queue))
         );
         queue.release(&b);
-        assert_eq!((queue.reserve(&a), queue.push(&a, 1), queue.push(&a, 2)), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(
+            (queue.reserve(&a), queue.push(&a, None, 1), queue.push(&a, None, 2)),
+            (Ok(()), Ok(()), Ok(()))
+        );
         assert_eq!(queue.reserve(&a), Err(Full::Queue));
-        queue.restore(&a, 3);
+        queue.restore(&a, None, 3);
         assert_eq!(queue.len(), 3);
         queue.close();
-        assert_eq!((queue.reserve(&b), queue.push(&b, 4)), (Err(Full::Queue), Err(4)));
+        assert_eq!((queue.reserve(&b), queue.push(&b, None, 4)), (Err(Full::Queue), Err(4)));
     }
 
     #[tokio::test]
@@ -329,6 +365,29 @@ mod tests {
         assert_eq!(take(&queue).unwrap().item, ("a", 2), "its turn was before the other's second");
         drop((second, other));
         assert_eq!(queue.len(), 2);
+    }
+
+    #[test]
+    fn a_key_at_its_share_is_passed_over_also_by_its_own_tenant() {
+        let (queue, a, b) = (queue(100, 100), tenant("a"), tenant("b"));
+        let narrow = KeyShare { key: "narrow".into(), concurrency: 1 };
+        let push = |tenant, share: Option<&KeyShare>, item| {
+            queue.reserve(tenant).unwrap();
+            queue.push(tenant, share.cloned(), item).unwrap();
+        };
+        push(&a, Some(&narrow), "narrow 0");
+        push(&a, Some(&narrow), "narrow 1");
+        push(&a, None, "wide");
+        push(&b, None, "other");
+        let first = take(&queue).unwrap();
+        let seen = [take(&queue).unwrap(), take(&queue).unwrap()];
+        assert_eq!((first.item, seen.each_ref().map(|taken| taken.item)), ("narrow 0", ["other", "wide"]));
+        assert!(take(&queue).is_none(), "one of this key is out");
+        drop(seen);
+        assert!(take(&queue).is_none(), "the end of another's changes nothing");
+        drop(first);
+        assert_eq!(take(&queue).unwrap().item, "narrow 1");
+        assert!(queue.lanes().running_by_key.is_empty());
     }
 
     #[tokio::test]

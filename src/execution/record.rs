@@ -1,7 +1,7 @@
 //! What an execution looks like in the store: from its parts to a record, and back.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Project;
+use crate::execution::content::Content;
 use crate::execution::id::{ExecutionId, Tenant};
-use crate::execution::spec::{ExecutionSpec, Stdin};
+use crate::execution::spec::{ExecutionSpec, KeyShare, Stdin};
 use crate::execution::state::{Execution, Finished, Output, Status};
 use crate::limits::Limits;
 use crate::runtime::{Catalogue, Command};
@@ -39,6 +40,8 @@ pub(super) struct Work {
     project_bytes: u64,
     /// SHA-256 of the frames, where they are a file.
     project_file: Option<String>,
+    #[serde(default)]
+    share: Option<KeyShare>,
 }
 
 /// How it ended.
@@ -86,6 +89,7 @@ impl Work {
             notices: spec.notices.clone(),
             project_bytes: spec.project.bytes(),
             project_file: project_file.map(|hash| hash.to_string()),
+            share: spec.share.clone(),
         }
     }
 }
@@ -117,6 +121,7 @@ pub(super) fn spec(
     };
     Ok(Ok(ExecutionSpec {
         tenant: Tenant::named(&left.tenant),
+        share: work.share,
         runtime,
         project,
         command: work.command,
@@ -126,12 +131,6 @@ pub(super) fn spec(
         labels: request.labels,
         notices: work.notices,
     }))
-}
-
-/// The streams one after the other.
-pub(super) fn pieces(output: &Output) -> [Bytes; 4] {
-    let Output { stdout, stderr, compile_stdout, compile_stderr } = output.clone();
-    [stdout, stderr, compile_stdout, compile_stderr]
 }
 
 /// How it ended, as JSON.
@@ -146,7 +145,7 @@ pub(super) fn ended(
         status,
         started_at,
         finished: finished.clone(),
-        output: pieces(output).map(|piece| piece.len()),
+        output: output.streams().map(Bytes::len),
         output_file: output_file.map(|hash| hash.to_string()),
     };
     serde_json::to_string(&ended).map_err(|error| unreadable("result", &error))
@@ -162,13 +161,12 @@ pub(super) async fn read(
     let request = Request::read(&kept.request)?;
     let ended: Ended =
         serde_json::from_str(&kept.result).map_err(|error| unreadable("the record of a result", &error))?;
-    let whole = match ended.output_file.as_deref().and_then(ContentHash::from_hex) {
-        None => Bytes::from(kept.output),
-        Some(hash) => Bytes::from(tokio::fs::read(store.path_of(hash)).await?),
+    let output = match ended.output_file.as_deref().and_then(ContentHash::from_hex) {
+        None => in_record(kept.output.into(), ended.output),
+        Some(hash) => in_file(store.path_of(hash), ended.output).await?,
     };
-    if whole.len() != ended.output.iter().sum::<usize>() {
-        return Err(unreadable("the record of an output", &"it has another length than was written"));
-    }
+    let output = output
+        .ok_or_else(|| unreadable("the record of an output", &"it has another length than was written"))?;
     let time = |millis: i64| Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
     Ok(Execution {
         id,
@@ -181,16 +179,29 @@ pub(super) async fn read(
         created_at: time(kept.created_at_ms),
         started_at: ended.started_at,
         finished_at: Some(time(kept.finished_at_ms)),
-        output: split(&whole, ended.output),
+        output,
         finished: Some(Arc::new(with_files(ended.finished, store))),
     })
 }
 
-/// Parts of one buffer.
-fn split(whole: &Bytes, lengths: [usize; 4]) -> Output {
-    let mut rest = whole.clone();
+/// Parts of one buffer; `None` where they are not all of it.
+fn in_record(mut rest: Bytes, lengths: [usize; 4]) -> Option<Output<Content>> {
+    if rest.len() != lengths.iter().sum::<usize>() {
+        return None;
+    }
     let [stdout, stderr, compile_stdout, compile_stderr] = lengths.map(|length| rest.split_to(length));
-    Output { stdout, stderr, compile_stdout, compile_stderr }
+    Some(Output { stdout, stderr, compile_stdout, compile_stderr }.into())
+}
+
+/// Parts of one file, to be read when somebody does; `None` where they are not all of it.
+pub(super) async fn in_file(
+    path: PathBuf,
+    lengths: [usize; 4],
+) -> Result<Option<Output<Content>>, StoreError> {
+    let file = tokio::fs::File::open(path).await?;
+    let whole = file.metadata().await?.len() == lengths.iter().sum::<usize>() as u64;
+    let file = file.into_std().await;
+    Ok(whole.then(|| Output::in_file(file, lengths)))
 }
 
 /// Where the artifacts lie on this node.

@@ -3,9 +3,11 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tracing::{error, info, warn};
 
+use crate::execution::content::Content;
 use crate::execution::entry::Entry;
 use crate::execution::record;
 use crate::execution::service::Inner;
@@ -23,6 +25,8 @@ struct End<'a> {
     finished_at: Timestamp,
     finished: Finished,
     output: Output,
+    /// The same, where it is a file: readers of it then hold none of it in memory.
+    kept: Option<Output<Content>>,
     /// The artifacts that are in the store, then the output when it is large.
     files: Vec<Pin>,
 }
@@ -33,8 +37,8 @@ impl Inner {
     pub(super) async fn finish(&self, entry: &Entry, status: Status, finished: Finished) {
         entry.drop_spec();
         let output = entry.live.seal();
-        let mut end =
-            End { entry, status, finished_at: Timestamp::now(), finished, output, files: Vec::new() };
+        let finished_at = Timestamp::now();
+        let mut end = End { entry, status, finished_at, finished, output, kept: None, files: Vec::new() };
         if self.record(&mut end).await {
             failpoint::pass("finish.recorded");
             self.discard_scratch(entry);
@@ -65,16 +69,18 @@ impl Inner {
     }
 
     fn show(&self, end: End<'_>) {
-        let End { entry, status, finished_at, finished, output, .. } = end;
+        let End { entry, status, finished_at, finished, output, kept, .. } = end;
+        let output = kept.unwrap_or_else(|| output.into());
         self.finishers.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.tenant.clone());
         // Counted out before a waiter can wake and look at the load.
         entry.finish(status, finished_at, finished, output, || {
             self.unfinished.send_modify(|count| *count -= 1);
         });
-        let execution = entry.snapshot();
-        let reason = execution.finished.as_ref().map_or("", |finished| finished.outcome.reason.as_str());
-        info!(execution = %entry.id, status = status.as_str(), reason, "finished");
-        (self.on_finish)(&execution);
+        if let Some(execution) = entry.finished() {
+            let reason = execution.finished.as_ref().map_or("", |finished| finished.outcome.reason.as_str());
+            info!(execution = %entry.id, status = status.as_str(), reason, "finished");
+            (self.on_finish)(&execution);
+        }
         self.forget(entry.id);
         failpoint::pass("finish.shown");
     }
@@ -98,7 +104,11 @@ impl End<'_> {
         failpoint::pass("finish.artifacts");
         let output_file = self.keep_output(store, durable).await?;
         failpoint::pass("finish.output");
-        let output = if output_file.is_some() { Vec::new() } else { record::pieces(&self.output).concat() };
+        let output = if output_file.is_some() {
+            Vec::new()
+        } else {
+            self.output.streams().map(AsRef::as_ref).concat()
+        };
         let artifacts: u64 = self.finished.artifacts.iter().map(|artifact| artifact.size).sum();
         let started_at = self.entry.started_at();
         let ending = Arc::new(Ending {
@@ -132,7 +142,12 @@ impl End<'_> {
             return Ok(None);
         }
         if self.files.len() == self.finished.artifacts.len() {
-            self.files.push(store.put_file(record::pieces(&self.output).to_vec(), durable).await?);
+            let streams = self.output.streams().map(Bytes::clone).to_vec();
+            let pin = store.put_file(streams, durable).await?;
+            // Read from memory where it can't be opened: it is there for now.
+            let kept = record::in_file(pin.path(), self.output.streams().map(Bytes::len)).await;
+            self.kept = kept.ok().flatten();
+            self.files.push(pin);
         }
         Ok(self.files.last().map(Pin::hash))
     }

@@ -28,7 +28,7 @@ pub(super) async fn take_up(inner: &Arc<Inner>, catalogue: &Catalogue) -> Result
                 again += 1;
                 let entry = Arc::new(entry);
                 inner.add(&entry);
-                inner.queue.restore(&entry.tenant, entry.clone());
+                inner.queue.restore(&entry.tenant, entry.share.clone(), entry.clone());
             }
             Err(end) => ended.push((left, end)),
         }

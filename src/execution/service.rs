@@ -18,11 +18,11 @@ use crate::execution::idempotency::IdempotencyKey;
 use crate::execution::live::{Follower, Live};
 use crate::execution::queue::{Full, Queue, QueueLimits};
 use crate::execution::spec::ExecutionSpec;
-use crate::execution::state::{Execution, Status};
+use crate::execution::state::{Execution, Finished, Status};
 use crate::execution::{accepting, finishing, record, recovery, worker};
 use crate::runtime::Catalogue;
 use crate::sandbox::{Reason, Sandbox};
-use crate::store::{Accepted, RetentionPolicy, Store, StoreError};
+use crate::store::{Accepted, ContentHash, Hold, RetentionPolicy, Store, StoreError};
 
 /// Sizes of the service.
 #[derive(Debug, Clone, Copy)]
@@ -208,7 +208,7 @@ impl Service {
     /// Its record can't be read.
     pub async fn get(&self, tenant: &Tenant, id: ExecutionId) -> Result<Option<Execution>, StoreError> {
         match self.0.find(tenant, id) {
-            Some(entry) => Ok(Some(entry.snapshot())),
+            Some(entry) => Ok(Some(entry.snapshot(self.spool_dir()).await?)),
             None => self.0.recorded(tenant, id).await,
         }
     }
@@ -225,7 +225,7 @@ impl Service {
     ) -> Result<Option<Execution>, ReadError> {
         let Some(entry) = self.0.find(tenant, id) else { return Ok(self.0.recorded(tenant, id).await?) };
         match entry.wait(at_most).await {
-            Waited::Enough => Ok(Some(entry.snapshot())),
+            Waited::Enough => Ok(Some(entry.snapshot(self.spool_dir()).await.map_err(StoreError::from)?)),
             Waited::Unrecorded => Err(ReadError::Unrecorded),
         }
     }
@@ -252,6 +252,20 @@ impl Service {
             self.0.store.purge(tenant.to_string(), id.into()).await?;
         }
         Ok(status)
+    }
+
+    /// Keeps the artifacts of a finished execution where they are until the hold is dropped, also when it is purged.
+    /// `None`: they are gone already, or some of them.
+    ///
+    /// # Errors
+    /// The files can't be looked at, or are not what was written.
+    pub async fn hold_artifacts(&self, finished: &Finished) -> Result<Option<Hold>, StoreError> {
+        let files = finished
+            .artifacts
+            .iter()
+            .map(|artifact| ContentHash::from_hex(&artifact.sha256).map(|hash| (hash, artifact.size)));
+        let Some(files) = files.collect() else { return Ok(None) };
+        self.0.store.hold(files).await
     }
 
     /// How many executions are where.
@@ -341,7 +355,7 @@ impl Inner {
         }
         let submitted = Submitted { id: entry.id, live: Some(Arc::clone(&entry.live)) };
         info!(execution = %entry.id, "accepted");
-        if let Err(entry) = self.queue.push(&tenant, entry) {
+        if let Err(entry) = self.queue.push(&tenant, entry.share.clone(), entry) {
             self.end_unstarted(&entry, "the server was shut down before it began").await;
         }
         Ok(submitted)
@@ -377,9 +391,12 @@ impl Inner {
     }
 
     async fn recorded(&self, tenant: &Tenant, id: ExecutionId) -> Result<Option<Execution>, StoreError> {
-        match self.store.find(tenant.to_string(), id.into()).await? {
-            Some(kept) => Ok(Some(record::read(&self.store, id, tenant, kept).await?)),
-            None => Ok(None),
+        let find = || self.store.find(tenant.to_string(), id.into());
+        let Some(kept) = find().await? else { return Ok(None) };
+        match record::read(&self.store, id, tenant, kept).await {
+            // It was purged between the look at its record and the one at its file.
+            Err(_) if find().await?.is_none() => Ok(None),
+            read => read.map(Some),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::archive::Project;
 use crate::execution::id::Tenant;
 use crate::limits::Limits;
@@ -13,6 +15,8 @@ use crate::runtime::{Command, Runtime};
 pub struct ExecutionSpec {
     /// The owner.
     pub tenant: Tenant,
+    /// Set where the key that brought it may not have as many running as its tenant.
+    pub share: Option<KeyShare>,
     /// The language at its version.
     pub runtime: Arc<Runtime>,
     /// The files, checked and in canonical form.
@@ -29,6 +33,15 @@ pub struct ExecutionSpec {
     pub labels: BTreeMap<String, String>,
     /// Sentences for the caller that were known before the start.
     pub notices: Vec<String>,
+}
+
+/// What one key may have running at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyShare {
+    /// The key's public part.
+    pub key: String,
+    /// Executions that it brought.
+    pub concurrency: u16,
 }
 
 /// Where standard input comes from.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::execution::content::Content;
 use crate::execution::id::{ExecutionId, Tenant};
 use crate::sandbox::{Artifact, CompileReport, Outcome, Timings, Truncated, Usage};
 
@@ -70,35 +71,54 @@ pub struct Execution {
     /// When it became terminal.
     pub finished_at: Option<Timestamp>,
     /// What it has written so far.
-    pub output: Output,
+    pub output: Output<Content>,
     /// Set exactly once, with the terminal status.
     pub finished: Option<Arc<Finished>>,
 }
 
 /// What an execution wrote, up to the caps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Output {
+pub struct Output<T = Bytes> {
     /// The program's standard output.
-    pub stdout: Bytes,
+    pub stdout: T,
     /// The program's standard error.
-    pub stderr: Bytes,
+    pub stderr: T,
     /// The compiler's standard output.
-    pub compile_stdout: Bytes,
+    pub compile_stdout: T,
     /// The compiler's standard error.
-    pub compile_stderr: Bytes,
+    pub compile_stderr: T,
+}
+
+impl<T> Output<T> {
+    /// In the order in which they are kept.
+    pub fn streams(&self) -> [&T; 4] {
+        [&self.stdout, &self.stderr, &self.compile_stdout, &self.compile_stderr]
+    }
 }
 
 impl Output {
     /// Bytes in all.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.stdout.len() + self.stderr.len() + self.compile_stdout.len() + self.compile_stderr.len()
+        self.streams().map(Bytes::len).iter().sum()
     }
 
     /// Nothing was written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl From<Output> for Output<Content> {
+    fn from(output: Output) -> Self {
+        let Output { stdout, stderr, compile_stdout, compile_stderr } = output;
+        Self {
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+            compile_stdout: compile_stdout.into(),
+            compile_stderr: compile_stderr.into(),
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The files that an execution left: the list, one of them, all of them.
 
 use std::io;
+use std::sync::Arc;
 
 use actix_web::body::SizedStream;
 use actix_web::http::header;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use futures::stream::{self, Stream, StreamExt as _};
+use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
@@ -20,7 +21,7 @@ use crate::http::error::{ApiError, Code, Problems};
 use crate::http::executions::{IdPath, id};
 use crate::http::result::{ArtifactItem, artifacts};
 use crate::sandbox::Artifact;
-use crate::store::Scope;
+use crate::store::{Hold, Scope};
 
 /// Bytes that go to the connection at a time.
 const PIECE: usize = 64 << 10;
@@ -110,8 +111,10 @@ pub(super) async fn all(
         ApiError::new(Code::NotFound, "the execution has not ended yet, so there are no artifacts")
     })?;
     let name = format!("{}.tar", execution.id);
-    let entries = open_all(&finished).await?;
-    Ok(download("application/x-tar", &name).streaming(tar_stream(entries)))
+    let held = state.app.service.hold_artifacts(&finished).await;
+    // A purge before this takes all of them, and one after this none.
+    let hold = held.map_err(|error| ApiError::internal(&error))?.ok_or_else(ApiError::no_execution)?;
+    Ok(download("application/x-tar", &name).streaming(tar_stream(finished, hold)))
 }
 
 async fn find(request: &HttpRequest, caller: &Caller, state: &State) -> Result<Execution, ApiError> {
@@ -177,22 +180,6 @@ fn gone(error: &io::Error) -> ApiError {
     }
 }
 
-/// All files, and the tar heads before each. Opened before the first byte is sent: a purge in between gives all of
-/// them or none.
-async fn open_all(finished: &Finished) -> Result<Vec<(Bytes, File, u64)>, ApiError> {
-    let mut entries = Vec::with_capacity(finished.artifacts.len());
-    for artifact in &finished.artifacts {
-        let file = File::open(&artifact.file).await.map_err(|error| gone(&error))?;
-        let length = file.metadata().await.map_err(|error| gone(&error))?.len();
-        if length != artifact.size {
-            return Err(ApiError::internal(&"an artifact does not have the size it came with"));
-        }
-        let head = tar_head(artifact).map_err(|error| ApiError::internal(&error))?;
-        entries.push((head, file, length));
-    }
-    Ok(entries)
-}
-
 /// What stands before a file's content; long names take more than one block.
 fn tar_head(artifact: &Artifact) -> io::Result<Bytes> {
     let mut head = tar::Header::new_gnu();
@@ -203,14 +190,25 @@ fn tar_head(artifact: &Artifact) -> io::Result<Bytes> {
     Ok(Bytes::copy_from_slice(tar.get_ref()))
 }
 
-/// As fast as the connection takes it, and no more of it in memory than a piece.
-fn tar_stream(entries: Vec<(Bytes, File, u64)>) -> impl Stream<Item = io::Result<Bytes>> {
-    let files = stream::iter(entries).flat_map(|(head, file, size)| {
-        let content = ReaderStream::with_capacity(file.take(size), PIECE);
-        let padding = size.next_multiple_of(BLOCK) - size;
-        stream::iter([Ok(head)]).chain(content).chain(stream::iter([Ok(zeros(padding))]))
+/// As fast as the connection takes it, with one file open at a time and no more of it in memory than a piece.
+fn tar_stream(finished: Arc<Finished>, hold: Hold) -> impl Stream<Item = io::Result<Bytes>> {
+    let count = finished.artifacts.len();
+    // Dropped with the last of it.
+    let held = Arc::new((finished, hold));
+    let files = stream::iter(0..count).then(move |index| {
+        let held = Arc::clone(&held);
+        async move { tar_entry(&held.0.artifacts[index]).await }
     });
-    files.chain(stream::iter([Ok(zeros(2 * BLOCK))]))
+    files.try_flatten().chain(stream::iter([Ok(zeros(2 * BLOCK))]))
+}
+
+/// The head, the content, and what fills it up to whole blocks.
+async fn tar_entry(artifact: &Artifact) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
+    let head = tar_head(artifact)?;
+    let file = File::open(&artifact.file).await?;
+    let content = ReaderStream::with_capacity(file.take(artifact.size), PIECE);
+    let padding = artifact.size.next_multiple_of(BLOCK) - artifact.size;
+    Ok(stream::iter([Ok(head)]).chain(content).chain(stream::iter([Ok(zeros(padding))])))
 }
 
 /// At most the two blocks that end an archive.

@@ -12,6 +12,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use tracing::info;
 
 use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::spec::KeyShare;
 use crate::http::State;
 use crate::http::error::{ApiError, Code};
 use crate::limits::LimitPolicy;
@@ -49,6 +50,12 @@ impl Caller {
     /// The server's limits, under the key's ceilings.
     pub(super) fn narrow(&self, policy: LimitPolicy) -> LimitPolicy {
         self.key.as_ref().map_or(policy, |key| policy.narrowed(&key.ceilings))
+    }
+
+    /// What the key may have running at once, where it has less than its tenant.
+    pub(super) fn share(&self) -> Option<KeyShare> {
+        let key = self.key.as_ref()?;
+        Some(KeyShare { key: key.id.clone(), concurrency: key.concurrency? })
     }
 
     /// One line for what was done. Names and ids only: never a key, code, or an environment.

@@ -11,6 +11,7 @@ use crate::archive::Project;
 use crate::execution::id::ExecutionId;
 use crate::execution::intake;
 use crate::execution::service::Mode;
+use crate::execution::spec::ExecutionSpec;
 use crate::failpoint;
 use crate::http::State;
 use crate::http::auth::Caller;
@@ -197,6 +198,7 @@ async fn submit(
     let app = &state.app;
     let policy = caller.narrow(app.config.limit_policy());
     let spec = intake::accept(&app.catalogue, &policy, caller.tenant(Scope::Run)?, submission)?;
+    let spec = ExecutionSpec { share: caller.share(), ..spec };
     let (key, spec) = match idempotency::key(request)? {
         None => (None, spec),
         Some(key) => {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::execution::state::{Execution, Finished};
+use crate::execution::state::{Execution, Finished, Output};
 use crate::sandbox;
 
 /// An execution and its result so far. `execution_id`, `status` and `exit_code` are always there.
@@ -173,12 +173,13 @@ pub(super) struct Timings {
     collect_ms: u64,
 }
 
-impl From<&Execution> for ExecResult {
-    fn from(execution: &Execution) -> Self {
+impl ExecResult {
+    /// With this output, in whole.
+    pub(super) fn new(execution: &Execution, output: &Output) -> Self {
         let finished = execution.finished.as_deref();
         let outcome = finished.map(|finished| &finished.outcome);
-        let (stdout, stdout_base64) = text(&execution.output.stdout);
-        let (stderr, stderr_base64) = text(&execution.output.stderr);
+        let (stdout, stdout_base64) = text(&output.stdout);
+        let (stderr, stderr_base64) = text(&output.stderr);
         Self {
             execution_id: execution.id.to_string(),
             status: execution.status.as_str(),
@@ -192,7 +193,7 @@ impl From<&Execution> for ExecResult {
             reason: outcome.map(|outcome| outcome.reason.as_str()),
             error: outcome.and_then(|outcome| outcome.error.clone()),
             result: finished.and_then(|finished| finished.result.clone()),
-            compile: finished.and_then(|finished| compile(execution, finished)),
+            compile: finished.and_then(|finished| compile(output, finished)),
             artifacts: finished.map(artifacts).unwrap_or_default(),
             truncated: finished.map(|finished| Truncated::from(finished.truncated)),
             usage: finished.map(|finished| Usage::from(finished.usage)),
@@ -219,10 +220,10 @@ pub(super) fn artifacts(finished: &Finished) -> Vec<ArtifactItem> {
     finished.artifacts.iter().map(item).collect()
 }
 
-fn compile(execution: &Execution, finished: &Finished) -> Option<Compile> {
+fn compile(output: &Output, finished: &Finished) -> Option<Compile> {
     finished.compile.map(|report| Compile {
-        stdout: text(&execution.output.compile_stdout).0,
-        stderr: text(&execution.output.compile_stderr).0,
+        stdout: text(&output.compile_stdout).0,
+        stderr: text(&output.compile_stderr).0,
         exit_code: report.exit_code,
         duration_ms: millis(report.duration_us),
     })

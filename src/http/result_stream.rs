@@ -1,16 +1,17 @@
 //! The result as an answer. Large output goes out in pieces that are made when the connection takes them: an answer that
 //! is read slowly, or by many at once, occupies a piece of memory each, and not a text of its whole length.
 
-use std::convert::Infallible;
-use std::iter::once;
+use std::collections::VecDeque;
+use std::io;
 
 use actix_web::HttpResponse;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, Stream};
 use serde_json::json;
 
+use crate::execution::content::Content;
 use crate::execution::state::{Execution, Output};
 use crate::http::error::ApiError;
 use crate::http::result::ExecResult;
@@ -20,34 +21,58 @@ const SMALL: usize = 64 << 10;
 /// Bytes of output in a piece. A multiple of three, so that pieces of base64 are one text.
 const PIECE: usize = 15 << 10;
 
+/// What comes next in an answer.
+enum Step {
+    /// This.
+    Bytes(Bytes),
+    /// The inside of a JSON string.
+    Text {
+        content: Content,
+        /// Where it goes on.
+        at: usize,
+        /// The field that the same bytes get in base64, if they turn out to be no text.
+        base64: Option<&'static str>,
+        exact: bool,
+    },
+    /// Base64 of these bytes.
+    Base64 { content: Content, at: usize },
+}
+
 /// The result as the answer to a request.
 pub(super) fn respond(execution: &Execution) -> Result<HttpResponse, ApiError> {
-    if execution.output.len() <= SMALL {
-        return Ok(HttpResponse::Ok().json(ExecResult::from(execution)));
+    if let Some(output) = execution.output.in_memory().filter(|output| output.len() <= SMALL) {
+        return Ok(HttpResponse::Ok().json(ExecResult::new(execution, &output)));
     }
-    let pieces = pieces(execution).map_err(|error| ApiError::internal(&error))?;
-    let body = stream::iter(pieces.map(Ok::<_, Infallible>));
-    Ok(HttpResponse::Ok().content_type("application/json").streaming(body))
+    let steps = steps(execution).map_err(|error| ApiError::internal(&error))?;
+    Ok(HttpResponse::Ok().content_type("application/json").streaming(pieces(steps)))
 }
 
 /// The same object that [`ExecResult`] is, with the output at its end.
-fn pieces(execution: &Execution) -> serde_json::Result<impl Iterator<Item = Bytes> + use<>> {
-    let output = execution.output.clone();
-    let mut rest = ExecResult::from(&Execution { output: Output::default(), ..execution.clone() });
+fn steps(execution: &Execution) -> serde_json::Result<VecDeque<Step>> {
+    let output = &execution.output;
+    let mut rest = ExecResult::new(execution, &Output::default());
     let compile = rest.compile.take();
-    let head = opened(&rest)?;
-    let program = fields("stdout", output.stdout, true).chain(fields("stderr", output.stderr, true));
-    let compile = compile
-        .map(|compile| opened(&json!({"exit_code": compile.exit_code, "duration_ms": compile.duration_ms})));
-    let compile = compile.transpose()?.map(|head| {
-        once(Bytes::from_static(b",\"compile\":"))
-            .chain(once(head))
-            .chain(fields("stdout", output.compile_stdout, false))
-            .chain(fields("stderr", output.compile_stderr, false))
-            .chain(once(Bytes::from_static(b"}")))
-    });
-    let end = once(Bytes::from_static(b"}"));
-    Ok(once(head).chain(compile.into_iter().flatten()).chain(program).chain(end))
+    let mut steps = VecDeque::from([Step::Bytes(opened(&rest)?)]);
+    let mut field = |name: &str, content: &Content, base64| {
+        steps.push_back(Step::Bytes(format!("{name}\"").into()));
+        steps.push_back(Step::Text { content: content.clone(), at: 0, base64, exact: true });
+        steps.push_back(Step::Bytes(Bytes::from_static(b"\"")));
+    };
+    if !output.stdout.is_empty() {
+        field(",\"stdout\":", &output.stdout, Some("stdout_base64"));
+    }
+    if !output.stderr.is_empty() {
+        field(",\"stderr\":", &output.stderr, Some("stderr_base64"));
+    }
+    if let Some(compile) = compile {
+        let head = json!({"exit_code": compile.exit_code, "duration_ms": compile.duration_ms});
+        let head = String::from_utf8_lossy(&opened(&head)?).into_owned();
+        field(&format!(",\"compile\":{head},\"stdout\":"), &output.compile_stdout, None);
+        field(",\"stderr\":", &output.compile_stderr, None);
+        steps.push_back(Step::Bytes(Bytes::from_static(b"}")));
+    }
+    steps.push_back(Step::Bytes(Bytes::from_static(b"}")));
+    Ok(steps)
 }
 
 /// A JSON object that something follows in.
@@ -57,38 +82,51 @@ fn opened(object: &impl serde::Serialize) -> serde_json::Result<Bytes> {
     Ok(text.into())
 }
 
-/// The field of a text; where it is not exact and that is `told`, also the field of its exact bytes.
-fn fields(name: &'static str, bytes: Bytes, told: bool) -> impl Iterator<Item = Bytes> {
-    let exact = std::str::from_utf8(&bytes).is_ok();
-    let base64 = (told && !exact).then(|| field(name, "_base64", encoded(bytes.clone())));
-    let text = (!(told && bytes.is_empty())).then(|| field(name, "", escaped(bytes)));
-    text.into_iter().flatten().chain(base64.into_iter().flatten())
-}
-
-fn field(
-    name: &'static str,
-    suffix: &'static str,
-    value: impl Iterator<Item = Bytes>,
-) -> impl Iterator<Item = Bytes> {
-    once(Bytes::from(format!(",\"{name}{suffix}\":\""))).chain(value).chain(once(Bytes::from_static(b"\"")))
+/// One piece after the other, each read and made when it is asked for.
+fn pieces(steps: VecDeque<Step>) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::try_unfold(steps, |mut steps| async move {
+        while let Some(step) = steps.pop_front() {
+            let piece = match step {
+                Step::Bytes(bytes) => bytes,
+                // The quote that ends the text also ends what goes between.
+                Step::Text { content, at, base64: Some(name), exact: false } if at == content.len() => {
+                    steps.push_front(Step::Base64 { content, at: 0 });
+                    format!("\",\"{name}\":\"").into()
+                }
+                Step::Text { content, at, .. } if at == content.len() => continue,
+                Step::Text { content, at, base64, exact } => {
+                    // One more, to see whether a character goes over the end.
+                    let mut bytes = content.piece(at, PIECE + 1).await?;
+                    bytes.truncate(text_length(&bytes));
+                    let at = at + bytes.len();
+                    let exact = exact && std::str::from_utf8(&bytes).is_ok();
+                    steps.push_front(Step::Text { content, at, base64, exact });
+                    escaped(&bytes)
+                }
+                Step::Base64 { content, at } if at == content.len() => continue,
+                Step::Base64 { content, at } => {
+                    let bytes = content.piece(at, PIECE).await?;
+                    steps.push_front(Step::Base64 { content, at: at + bytes.len() });
+                    BASE64_STANDARD.encode(bytes).into()
+                }
+            };
+            return Ok(Some((piece, steps)));
+        }
+        Ok(None)
+    })
 }
 
 /// The inside of a JSON string.
-fn escaped(bytes: Bytes) -> impl Iterator<Item = Bytes> {
-    cut(bytes, |bytes| {
-        let at = PIECE.min(bytes.len());
-        // Never within a character: it has at most three bytes after its first.
-        (at.saturating_sub(3)..=at).rev().find(|at| starts_here(bytes, *at)).unwrap_or(at)
-    })
-    .map(|piece| {
-        let quoted = serde_json::Value::from(String::from_utf8_lossy(&piece)).to_string();
-        let inside = 1..quoted.len() - 1;
-        Bytes::from(quoted).slice(inside)
-    })
+fn escaped(bytes: &[u8]) -> Bytes {
+    let quoted = serde_json::Value::from(String::from_utf8_lossy(bytes)).to_string();
+    let inside = 1..quoted.len() - 1;
+    Bytes::from(quoted).slice(inside)
 }
 
-fn encoded(bytes: Bytes) -> impl Iterator<Item = Bytes> {
-    cut(bytes, |bytes| PIECE.min(bytes.len())).map(|piece| BASE64_STANDARD.encode(piece).into())
+/// How much of this goes into one piece: never a part of a character, which has at most three bytes after its first.
+fn text_length(bytes: &[u8]) -> usize {
+    let at = PIECE.min(bytes.len());
+    (at.saturating_sub(3)..=at).rev().find(|at| starts_here(bytes, *at)).unwrap_or(at)
 }
 
 /// Whether no character of UTF-8 goes over this place.
@@ -96,15 +134,11 @@ fn starts_here(bytes: &[u8], at: usize) -> bool {
     bytes.get(at).is_none_or(|byte| byte & 0b1100_0000 != 0b1000_0000)
 }
 
-/// Cuts into pieces, of a length that is found for what is left each time.
-fn cut(mut bytes: Bytes, length: impl Fn(&[u8]) -> usize) -> impl Iterator<Item = Bytes> {
-    std::iter::from_fn(move || (!bytes.is_empty()).then(|| bytes.split_to(length(&bytes))))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use futures::TryStreamExt as _;
     use jiff::Timestamp;
     use serde_json::Value;
 
@@ -137,7 +171,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             started_at: None,
             finished_at: None,
-            output,
+            output: output.into(),
             finished: Some(Arc::new(finished)),
         }
     }
@@ -147,8 +181,8 @@ mod tests {
         pattern.iter().copied().cycle().take(length).collect()
     }
 
-    #[test]
-    fn the_pieces_are_the_object_itself() {
+    #[tokio::test]
+    async fn the_pieces_are_the_object_itself() {
         let patterns: [&[u8]; 6] = [
             b"plain",
             "a\u{e4}\u{20ac}\u{1f600}\"\\\n\u{1}".as_bytes(),
@@ -167,10 +201,10 @@ mod tests {
                 };
                 for compiled in [false, true] {
                     let execution = execution(output.clone(), compiled);
-                    let pieces: Vec<_> = pieces(&execution).unwrap().collect();
+                    let pieces: Vec<_> = pieces(steps(&execution).unwrap()).try_collect().await.unwrap();
                     assert!(pieces.iter().all(|piece| piece.len() <= 6 * PIECE), "a piece is large");
                     let streamed: Value = serde_json::from_slice(&pieces.concat()).unwrap();
-                    let whole = serde_json::to_value(ExecResult::from(&execution)).unwrap();
+                    let whole = serde_json::to_value(ExecResult::new(&execution, &output)).unwrap();
                     assert_eq!(streamed, whole, "pattern {index}, length {length}");
                 }
             }

@@ -24,6 +24,8 @@ use message::{End, Exit, Phase, PhaseEnd, Start};
 use phase::Conditions;
 use workspace::Workspace;
 
+pub(crate) use sys::bound_heaps;
+
 /// First argument by which the binary knows that it is the runner.
 pub const ARGUMENT: &str = "__runner";
 /// The workspace, the program's working folder.

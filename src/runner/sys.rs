@@ -1,4 +1,5 @@
-//! The runner's system calls: with `probe/sys.rs` the only files with `unsafe`; each block says why it is sound.
+//! The runner's system calls, and one call of the server's: with `probe/sys.rs` the only files with `unsafe`; each block
+//! says why it is sound.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -17,6 +18,24 @@ use nix::sys::stat::Mode;
 use nix::sys::time::TimeValLike as _;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_raw, pipe2, setsid, write};
+
+/// From this size on, memory goes back to the system as soon as it is freed.
+const LARGE: i32 = 64 << 10;
+/// Heaps that threads share. The C library's own number is eight for each processor.
+const HEAPS: i32 = 4;
+
+/// Keeps a server that had much to do at once from keeping the memory for that. Left alone, the C library takes large
+/// pieces from its heaps once some were freed, and cuts up as many heaps as there are threads. For the start of a process:
+/// what was allocated before stays as it was.
+pub(crate) fn bound_heaps() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers and touches no memory of ours; it may be called at any time, and what it refuses
+    // changes nothing.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGE);
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, HEAPS);
+    }
+}
 
 /// Number of the result channel in the program; high, so that it is in nobody's way, and below every `nofile` limit.
 pub(super) const RESULT_FD: i32 = 100;

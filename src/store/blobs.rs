@@ -1,7 +1,7 @@
 //! Files named by the SHA-256 of their content: projects, artifacts, large output. A file is whole from the moment it
 //! has its name, and goes when no record names it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -62,11 +62,13 @@ impl ContentHash {
 pub(super) struct Blobs {
     root: PathBuf,
     trash: PathBuf,
-    /// Files that a record is about to name, by how many records.
+    /// Files that a record is about to name, or somebody reads, by how many.
     pins: Mutex<HashMap<ContentHash, usize>>,
+    /// What no record named while it was pinned. It is looked at again.
+    spared: Mutex<HashSet<ContentHash>>,
 }
 
-/// Keeps a file from being collected until the record that names it is committed.
+/// Keeps a file from being collected until the record that names it is committed, or its reader is done.
 #[derive(Debug)]
 pub struct Pin {
     blobs: Arc<Blobs>,
@@ -85,6 +87,12 @@ impl Pin {
     pub fn path(&self) -> PathBuf {
         self.blobs.path(self.hash)
     }
+}
+
+/// Files that are all there, and stay while they are read. No descriptor is open for that.
+#[derive(Debug)]
+pub struct Hold {
+    _pins: Vec<Pin>,
 }
 
 impl Drop for Pin {
@@ -106,11 +114,36 @@ impl Blobs {
             fs::create_dir_all(root.join(format!("{first:02x}")))?;
         }
         fs::create_dir_all(&trash)?;
-        Ok(Self { root, trash, pins: Mutex::default() })
+        Ok(Self { root, trash, pins: Mutex::default(), spared: Mutex::default() })
     }
 
     fn pins(&self) -> MutexGuard<'_, HashMap<ContentHash, usize>> {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spared(&self) -> MutexGuard<'_, HashSet<ContentHash>> {
+        self.spared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was spared for the sake of a pin that is gone by now.
+    pub(super) fn released(&self) -> Vec<ContentHash> {
+        let pins = self.pins();
+        self.spared().extract_if(|hash| !pins.contains_key(hash)).collect()
+    }
+
+    /// Holds these files, of these sizes; `None` where one is gone.
+    pub(super) fn hold(self: &Arc<Self>, files: &[(ContentHash, u64)]) -> io::Result<Option<Hold>> {
+        // Pinned before it is looked at, so that what is there stays there.
+        let pins: Vec<_> = files.iter().map(|(hash, _)| self.pin(*hash)).collect();
+        for (pin, (_, size)) in pins.iter().zip(files) {
+            match fs::metadata(pin.path()) {
+                Ok(metadata) if metadata.len() == *size => {}
+                Ok(_) => return Err(io::Error::other("a file does not have the size that it came with")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(Hold { _pins: pins }))
     }
 
     pub(super) fn path(&self, hash: ContentHash) -> PathBuf {
@@ -166,6 +199,7 @@ impl Blobs {
     pub(super) fn discard(&self, hash: ContentHash) -> io::Result<()> {
         let pins = self.pins();
         if pins.contains_key(&hash) {
+            self.spared().insert(hash);
             return Ok(());
         }
         failpoint::pass("blob.discard");
@@ -271,6 +305,23 @@ mod tests {
             one.join().unwrap().unwrap();
         }
         assert_eq!(fs::read_dir(&blobs.trash).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_spared_for_a_reader_is_looked_at_again() {
+        let (_folder, blobs) = blobs();
+        let hash = blobs.put(&[b"content"], false).unwrap().hash();
+        let hold = blobs.hold(&[(hash, 7)]).unwrap().unwrap();
+        blobs.discard(hash).unwrap();
+        assert!(blobs.path(hash).exists());
+        assert!(blobs.released().is_empty(), "it is still being read");
+        drop(hold);
+        assert_eq!(blobs.released(), [hash]);
+        assert!(blobs.released().is_empty(), "once is enough");
+        blobs.discard(hash).unwrap();
+        assert!(blobs.hold(&[(hash, 7)]).unwrap().is_none(), "it is gone");
+        let other = blobs.put(&[b"other"], false).unwrap();
+        assert!(blobs.hold(&[(other.hash(), 6)]).is_err(), "it was cut");
     }
 
     #[test]

@@ -24,8 +24,11 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// Every change of the schema, in order; a file's `user_version` says how many it has had. Only ever append: files in
 /// the field have had the earlier ones.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/001_keys.sql"), include_str!("migrations/002_executions.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/001_keys.sql"),
+    include_str!("migrations/002_executions.sql"),
+    include_str!("migrations/003_key_concurrency.sql"),
+];
 
 /// A database file that was found whole and is up to date.
 #[derive(Debug, Clone)]

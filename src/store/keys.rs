@@ -16,7 +16,7 @@ pub use record::{ApiKey, KeySpec, Scope, UnknownScope};
 pub use token::PREFIX;
 use token::{DIGEST, Token};
 
-const COLUMNS: &str = "id, tenant, name, scopes, created_at_ms, expires_at_ms, revoked_at_ms, rate_per_minute, \
+const COLUMNS: &str = "id, tenant, name, scopes, created_at_ms, expires_at_ms, revoked_at_ms, rate_per_minute, concurrency, \
                        max_timeout_ms, max_memory_bytes, max_cpu_millis, secret_sha256";
 
 /// The table of keys. Works beside other processes that use the same file: what one writes, all see at once.
@@ -45,8 +45,8 @@ impl Keys {
         let unusable = |error: getrandom::Error| self.database.unusable(&error);
         let token = Token::random().map_err(unusable)?;
         let insert = "INSERT INTO keys (id, tenant, name, secret_sha256, scopes, created_at_ms, expires_at_ms, \
-                      rate_per_minute, max_timeout_ms, max_memory_bytes, max_cpu_millis) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+                      rate_per_minute, concurrency, max_timeout_ms, max_memory_bytes, max_cpu_millis) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
         let row = params![
             token.id,
             spec.tenant,
@@ -56,6 +56,7 @@ impl Keys {
             Timestamp::now().as_millisecond(),
             spec.expires_at.map(Timestamp::as_millisecond),
             spec.rate_per_minute,
+            spec.concurrency,
             spec.ceilings.timeout_ms.map(signed),
             spec.ceilings.memory_bytes.map(signed),
             spec.ceilings.cpu_millis.map(signed),

@@ -13,7 +13,7 @@ mod store;
 mod tests;
 mod writer;
 
-pub use blobs::{ContentHash, Pin};
+pub use blobs::{ContentHash, Hold, Pin};
 pub use data_dir::{DataDir, DataDirError};
 pub use database::{Database, DatabaseError};
 pub use keys::{ApiKey, KeySpec, Keys, PREFIX as KEY_PREFIX, Scope, UnknownScope};

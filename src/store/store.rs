@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::failpoint;
-use crate::store::blobs::{Blobs, ContentHash, Pin};
+use crate::store::blobs::{Blobs, ContentHash, Hold, Pin};
 use crate::store::records::{self, Acceptance, Accepted, Ending, Kept, Unfinished};
 use crate::store::retention::{self, Gone, RetentionPolicy};
 use crate::store::writer::{Durability, Writer};
@@ -124,6 +124,15 @@ impl Store {
         Ok(blocking(put).await?)
     }
 
+    /// Holds these files, of these sizes, until they are read; `None` where one is gone.
+    ///
+    /// # Errors
+    /// One does not have its size, or the disk is broken.
+    pub async fn hold(&self, files: Vec<(ContentHash, u64)>) -> Result<Option<Hold>, StoreError> {
+        let blobs = Arc::clone(&self.0.blobs);
+        Ok(blocking(move || blobs.hold(&files)).await?)
+    }
+
     /// Keeps a new execution. One whose caller does not wait is on the disk when this returns; the others are written,
     /// and survive the end of this process.
     ///
@@ -222,7 +231,7 @@ impl Store {
         self.forgotten(gone).await
     }
 
-    /// Forgets what is too old, and what is too much of these tenants'.
+    /// Forgets what is too old, and what is too much of these tenants', and collects what was purged while it was read.
     ///
     /// # Errors
     /// The database can't be written.
@@ -233,6 +242,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let writer = &self.0.writer;
+        self.collect(self.0.blobs.released()).await?;
         loop {
             let old = move |connection: &Connection| retention::expire_by_age(connection, &policy, now_ms);
             let gone = writer.write("expire_age", Durability::Process, old).await?;

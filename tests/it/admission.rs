@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use execbox::store::KeySpec;
 use futures::StreamExt as _;
 use reqwest::Method;
 
@@ -36,6 +37,27 @@ async fn a_tenant_at_its_limit_waits_and_others_pass() {
         let killed = Answer::read(flood.ask(Method::DELETE, path, None).await).await;
         assert_eq!(killed.assert_ok()["status"], "killed");
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_at_its_share_waits_and_the_others_of_its_tenant_pass() {
+    let app = TestApp::with(|config| config.workers = Some(3)).await;
+    let narrow = User::new(&app, &KeySpec { concurrency: Some(1), ..spec("team") });
+    let (wide, other) = (User::new(&app, &spec("team")), User::new(&app, &spec("other")));
+    let hanging = [narrow.submit("hang").await, narrow.submit("hang").await];
+    for user in [&wide, &other, &wide] {
+        let answer = user.post("/api/v1/exec/sync", &fake("exit 0")).await;
+        assert_eq!(answer.assert_ok()["status"], "completed", "two workers are free for it");
+    }
+    assert_eq!(narrow.get(&hanging[0]).await.assert_ok()["status"], "running");
+    assert_eq!(narrow.get(&hanging[1]).await.assert_ok()["status"], "pending");
+    let kill = async |path| Answer::read(narrow.ask(Method::DELETE, path, None).await).await;
+    assert_eq!(kill(&hanging[0]).await.assert_ok()["status"], "killed");
+    while narrow.get(&hanging[1]).await.assert_ok()["status"] != "running" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(kill(&hanging[1]).await.assert_ok()["status"], "killed");
     app.finish().await;
 }
 

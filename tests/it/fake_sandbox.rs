@@ -93,6 +93,15 @@ impl FakeSandbox {
                 cancel.cancelled().await;
                 Ok(killed())
             }
+            "print" => {
+                print_mebibytes(number, events);
+                Ok(report(Reason::Exited, Some(0)))
+            }
+            "print_and_hang" => {
+                print_mebibytes(number, events);
+                cancel.cancelled().await;
+                Ok(killed())
+            }
             "transient" if job.attempt <= number.unsigned_abs() => {
                 events.stdout(Bytes::from_static(b"half"));
                 Err(SandboxError::Lost(SECRET.into()))
@@ -107,6 +116,7 @@ impl FakeSandbox {
                 &job,
                 &with_large(number, &vec![b'l'; 1_024 * usize::try_from(number).unwrap_or(0)]),
             ),
+            "many_artifacts" => leave_many(&job, number),
             "large_artifact" => leave_artifacts(&job, &[("large", &vec![7; LARGE])]),
             other => Ok(outcome(other, events)),
         }
@@ -162,6 +172,18 @@ fn failed(reason: Reason, error: &str) -> Report {
 
 fn killed() -> Report {
     failed(Reason::Killed, "it was killed on request")
+}
+
+fn print_mebibytes(count: i32, events: &dyn Events) {
+    (0..count * 16).for_each(|_| events.stdout(Bytes::from(vec![b'x'; 64 << 10])));
+}
+
+/// This many files of 64 KiB, no two alike.
+fn leave_many(job: &Job, count: i32) -> Result<Report, SandboxError> {
+    let files: Vec<_> =
+        (0..count).map(|number| (number.to_string(), number.to_be_bytes().repeat(16 << 10))).collect();
+    let files: Vec<_> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
+    leave_artifacts(job, &files)
 }
 
 /// What [`ARTIFACTS`] has, and one more when it has any KiB.

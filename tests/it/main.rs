@@ -3,6 +3,7 @@
 //! - [`executions`]: every way in and out of an execution, sync and async.
 //! - [`artifacts`]: lists and downloads, and names that try to get out.
 //! - [`connections`]: too many of them, idle ones, and callers that do not read.
+//! - [`slow_readers`]: what answers hold in memory and open while somebody takes their time.
 //! - [`server_routes`]: runtimes, health, metrics, documentation.
 //! - [`problems`]: every code of the table of errors.
 //! - [`bodies`]: caps, pace and shapes of bodies; raw requests.
@@ -36,4 +37,5 @@ mod operator;
 mod problems;
 mod python_executor;
 mod server_routes;
+mod slow_readers;
 mod test_app;

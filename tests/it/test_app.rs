@@ -136,6 +136,10 @@ impl TestApp {
         Self { sandbox, service, keys, client, address, shutdown: Some(shutdown), server: Some(server), data }
     }
 
+    pub(crate) fn data(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -149,6 +149,7 @@ fn job(uid: u32, attempt: u32, limits: Limits, scratch: &tempfile::TempDir) -> R
         .map_err(|error| SandboxError::Storage(std::io::Error::other(error)))?;
     let spec = ExecutionSpec {
         tenant: Tenant::local(),
+        share: None,
         runtime: Arc::new(runtime()?),
         project,
         command: Command { compile: None, run, env: Vec::new() },

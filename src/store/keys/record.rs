@@ -68,6 +68,8 @@ pub struct KeySpec {
     pub expires_at: Option<Timestamp>,
     /// Requests per minute.
     pub rate_per_minute: Option<u32>,
+    /// Executions of it that run at once.
+    pub concurrency: Option<u16>,
     /// Limits of executions that are narrower than the server's.
     pub ceilings: KeyCeilings,
 }
@@ -91,6 +93,8 @@ pub struct ApiKey {
     pub revoked_at: Option<Timestamp>,
     /// Requests per minute.
     pub rate_per_minute: Option<u32>,
+    /// Executions of it that run at once.
+    pub concurrency: Option<u16>,
     /// Limits of executions that are narrower than the server's.
     pub ceilings: KeyCeilings,
 }
@@ -124,6 +128,7 @@ impl ApiKey {
             expires_at: time(row, "expires_at_ms")?,
             revoked_at: time(row, "revoked_at_ms")?,
             rate_per_minute: row.get("rate_per_minute")?,
+            concurrency: row.get("concurrency")?,
             ceilings: KeyCeilings {
                 timeout_ms: ceiling("max_timeout_ms")?,
                 memory_bytes: ceiling("max_memory_bytes")?,
