@@ -60,8 +60,8 @@ pub struct Config {
     #[arg(long, env = "EXECBOX_TENANT_QUEUE_LENGTH", value_name = "N")]
     pub tenant_queue_length: Option<usize>,
 
-    /// Executions of one tenant that run at once; more of its own wait while others pass. Default: all workers, where
-    /// tenants only take turns. With fewer than the workers, one is always free for somebody else.
+    /// Executions of one tenant that run at once; more of its own wait while others pass. Default: all workers, and one
+    /// fewer while several tenants have keys, so that one is always free for somebody else.
     #[arg(long, env = "EXECBOX_TENANT_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub tenant_concurrency: Option<u16>,
 
@@ -270,10 +270,11 @@ impl Config {
         self.tenant_queue_length.unwrap_or(self.queue_length - self.queue_length / 10)
     }
 
-    /// Executions of one tenant that run at once, with the default resolved.
+    /// Executions of one tenant that run at once, with the default resolved for so many tenants with keys.
     #[must_use]
-    pub fn tenant_concurrency(&self) -> usize {
-        usize::from(self.tenant_concurrency.unwrap_or_else(|| self.workers()))
+    pub fn tenant_concurrency(&self, tenants: usize) -> usize {
+        let kept_free = u16::from(tenants > 1);
+        usize::from(self.tenant_concurrency.unwrap_or_else(|| (self.workers() - kept_free).max(1)))
     }
 
     /// Defaults and ceilings of one execution.

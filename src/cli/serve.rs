@@ -108,10 +108,12 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
         // Nothing has been accepted yet.
         _ = signals.next() => return Ok(()),
     };
+    let tenants = keys.tenants().map_err(Failure::ours)?;
     let metrics = Arc::new(Metrics::default());
     let finished = Arc::clone(&metrics);
     let on_finish = Box::new(move |execution: &_| finished.on_finish(execution));
-    let service = Service::start(service_config(&config), Arc::new(sandbox), store, &catalogue, on_finish);
+    let service =
+        Service::start(service_config(&config, tenants), Arc::new(sandbox), store, &catalogue, on_finish);
     let service = service.await.map_err(Failure::ours)?;
     failpoint::pass("start.serving");
     announce(listener.local_addr().unwrap_or(config.listen));
@@ -136,12 +138,12 @@ async fn probed_sandbox(config: &Config, instance: &str) -> Result<DockerSandbox
     Ok(sandbox)
 }
 
-fn service_config(config: &Config) -> ServiceConfig {
+fn service_config(config: &Config, tenants: usize) -> ServiceConfig {
     ServiceConfig {
         workers: config.workers(),
         queue_length: config.queue_length,
         tenant_queue_length: config.tenant_queue_length(),
-        tenant_concurrency: config.tenant_concurrency(),
+        tenant_concurrency: config.tenant_concurrency(tenants),
         retention: config.retention_policy(),
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct QueueLimits {
     pub(super) length: usize,
     /// Items of one tenant that may wait.
     pub(super) share: usize,
-    /// Items of one tenant that may be out at once.
+    /// Items of one tenant that may be out at once, to begin with.
     pub(super) concurrency: usize,
 }
 
@@ -49,6 +49,8 @@ struct Lanes<T> {
     running_by_key: HashMap<String, usize>,
     /// Tenants with something waiting, each once, the one whose turn is next first.
     turns: VecDeque<Tenant>,
+    /// Items of one tenant that may be out at once.
+    concurrency: usize,
     length: usize,
     /// Places that are taken by items on their way, by tenant.
     reserved: HashMap<Tenant, usize>,
@@ -82,9 +84,9 @@ impl<T> Lanes<T> {
     }
 
     /// Whose turn it is, and which of theirs, among those that may have one more out.
-    fn next_turn(&self, concurrency: usize) -> Option<(usize, usize)> {
+    fn next_turn(&self) -> Option<(usize, usize)> {
         let place = |tenant| {
-            let room = self.running.get(tenant).is_none_or(|out| *out < concurrency);
+            let room = self.running.get(tenant).is_none_or(|out| *out < self.concurrency);
             room.then(|| self.first_of(tenant)).flatten()
         };
         self.turns.iter().enumerate().find_map(|(turn, tenant)| Some((turn, place(tenant)?)))
@@ -99,8 +101,8 @@ impl<T> Lanes<T> {
         self.waiting.get(tenant)?.iter().position(|waiting| waiting.share.as_ref().is_none_or(room))
     }
 
-    fn take_next(&mut self, concurrency: usize) -> Option<(Tenant, Waiting<T>)> {
-        let (turn, place) = self.next_turn(concurrency)?;
+    fn take_next(&mut self) -> Option<(Tenant, Waiting<T>)> {
+        let (turn, place) = self.next_turn()?;
         let tenant = self.turns.remove(turn)?;
         let lane = self.waiting.get_mut(&tenant)?;
         let taken = lane.remove(place)?;
@@ -140,17 +142,30 @@ impl<T> Queue<T> {
             running: HashMap::new(),
             running_by_key: HashMap::new(),
             turns: VecDeque::new(),
+            // With none at once, nothing would ever run.
+            concurrency: limits.concurrency.max(1),
             length: 0,
             reserved: HashMap::new(),
             closed: false,
         };
-        // With none at once, nothing would ever run.
-        let limits = QueueLimits { concurrency: limits.concurrency.max(1), ..limits };
         Self { limits, lanes: Mutex::new(lanes), changed: Notify::new() }
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes<T>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Items of one tenant that may be out at once, at least one. What is out stays out.
+    pub(super) fn set_concurrency(&self, concurrency: usize) {
+        let concurrency = concurrency.max(1);
+        let before = std::mem::replace(&mut self.lanes().concurrency, concurrency);
+        if before < concurrency {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(super) fn concurrency(&self) -> usize {
+        self.lanes().concurrency
     }
 
     /// Takes a place for an item that is on its way, or refuses at once. [`Self::push`] or [`Self::release`] must follow.
@@ -201,8 +216,8 @@ impl<T> Queue<T> {
                 if lanes.closed {
                     return None;
                 }
-                if let Some((tenant, Waiting { item, share })) = lanes.take_next(self.limits.concurrency) {
-                    if lanes.next_turn(self.limits.concurrency).is_some() {
+                if let Some((tenant, Waiting { item, share })) = lanes.take_next() {
+                    if lanes.next_turn().is_some() {
                         self.changed.notify_one();
                     }
                     return Some(Taken { item, tenant, share, queue: self });
@@ -388,6 +403,28 @@ mod tests {
         drop(first);
         assert_eq!(take(&queue).unwrap().item, "narrow 1");
         assert!(queue.lanes().running_by_key.is_empty());
+    }
+
+    #[tokio::test]
+    async fn more_at_once_wakes_who_waits_and_less_takes_nothing_back() {
+        let (queue, a) = (Arc::new(narrow(1)), tenant("a"));
+        (0..4).for_each(|item| push(&queue, &a, item).unwrap());
+        let first = take(&queue).unwrap();
+        let waiting = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { queue.pop().await.map(|taken| taken.item) }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        queue.set_concurrency(2);
+        assert_eq!(waiting.await.unwrap(), Some(1));
+        let third = take(&queue).unwrap();
+        queue.set_concurrency(0);
+        assert_eq!(queue.concurrency(), 1);
+        drop(first);
+        assert!(take(&queue).is_none(), "one is out");
+        drop(third);
+        assert_eq!(take(&queue).unwrap().item, 3);
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ pub struct ServiceConfig {
     pub queue_length: usize,
     /// How many of them may be one tenant's.
     pub tenant_queue_length: usize,
-    /// How many of those that run at once may be one tenant's.
+    /// How many of those that run at once may be one tenant's, to begin with.
     pub tenant_concurrency: usize,
     /// How long finished ones are kept, and how many.
     pub retention: RetentionPolicy,
@@ -182,6 +182,17 @@ impl Service {
         }
         tokio::spawn(sweep(Arc::downgrade(&inner)));
         Ok(Self(inner))
+    }
+
+    /// How many executions of one tenant may run at once, at least one. Those that run already are not touched.
+    pub fn set_tenant_concurrency(&self, concurrency: usize) {
+        self.0.queue.set_concurrency(concurrency);
+    }
+
+    /// How many executions of one tenant may run at once.
+    #[must_use]
+    pub fn tenant_concurrency(&self) -> usize {
+        self.0.queue.concurrency()
     }
 
     /// Accepts a spec, or refuses it at once. An [`Mode::Async`] one is on the disk when this returns. Under an

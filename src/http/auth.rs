@@ -85,6 +85,7 @@ pub(super) fn admit(state: &State, request: &ServiceRequest, id: &str) -> Result
     let key = if state.door.has_keys(&state.app.keys)? {
         let text = presented(request.headers())?;
         let found = answer(state.app.keys.authenticate(&text))?;
+        state.sharing.refresh(&state.app);
         Some(Arc::new(found.ok_or_else(|| refuse("the key is unknown, revoked, expired, or not complete"))?))
     } else {
         None

@@ -25,6 +25,7 @@ mod request;
 mod result;
 mod result_stream;
 mod runtimes;
+mod sharing;
 mod stream;
 mod submission;
 
@@ -44,6 +45,7 @@ use crate::http::error::{ApiError, Code};
 use crate::http::health::Readiness;
 use crate::http::hosts::Hosts;
 use crate::http::rate::Rates;
+use crate::http::sharing::Sharing;
 use crate::server::App;
 
 /// What the web framework may log unless the operator says otherwise; its own start is nobody's news.
@@ -99,6 +101,7 @@ pub struct State {
     readiness: Readiness,
     hosts: Hosts,
     door: Door,
+    sharing: Sharing,
     rates: Rates,
 }
 
@@ -108,8 +111,8 @@ impl State {
     pub fn new(app: App) -> Arc<Self> {
         let uploads = Semaphore::new(app.config.request.uploads);
         let hosts = Hosts::new(app.config.listen.ip(), &app.config.allowed_hosts);
-        let (readiness, door, rates) = Default::default();
-        Arc::new(Self { app, uploads, readiness, hosts, door, rates })
+        let (readiness, door, sharing, rates) = Default::default();
+        Arc::new(Self { app, uploads, readiness, hosts, door, sharing, rates })
     }
 
     /// New work is refused while it could not run, before its body is read.

@@ -8,12 +8,12 @@ use futures::future::join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::config::Config;
 use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::error::Problems;
 use crate::limits::{KIB, LimitPolicy, Limits, MIB};
 use crate::runtime::Runtime;
+use crate::server::App;
 
 /// An Engine that takes longer to tell whether an image exists is taken for a no.
 const IMAGE_DEADLINE: Duration = Duration::from_secs(2);
@@ -92,7 +92,7 @@ pub(super) struct RequestLimits {
 pub(super) async fn list(caller: Caller, state: Data<State>) -> HttpResponse {
     let runtimes = join_all(state.app.catalogue.runtimes().iter().map(|runtime| item(runtime, &state))).await;
     let policy = caller.narrow(state.app.config.limit_policy());
-    HttpResponse::Ok().json(RuntimeList { runtimes, limits: LimitTable::new(&state.app.config, &policy) })
+    HttpResponse::Ok().json(RuntimeList { runtimes, limits: LimitTable::new(&state.app, &policy) })
 }
 
 async fn item(runtime: &Runtime, state: &State) -> RuntimeItem {
@@ -108,8 +108,8 @@ async fn item(runtime: &Runtime, state: &State) -> RuntimeItem {
 }
 
 impl LimitTable {
-    fn new(config: &Config, policy: &LimitPolicy) -> Self {
-        let request = &config.request;
+    fn new(app: &App, policy: &LimitPolicy) -> Self {
+        let (config, request) = (&app.config, &app.config.request);
         Self {
             default: ExecLimits::from(policy.default),
             ceiling: ExecLimits::from(policy.ceiling),
@@ -121,7 +121,7 @@ impl LimitTable {
                 eval_code_kb: request.eval_code_kb,
                 queue_length: config.queue_length,
                 tenant_queue_length: config.tenant_queue_length(),
-                tenant_concurrency: config.tenant_concurrency(),
+                tenant_concurrency: app.service.tenant_concurrency(),
             },
         }
     }

@@ -98,6 +98,18 @@ impl Keys {
         found.map_err(|error| self.database.error(&error))
     }
 
+    /// Tenants that have a key which is valid now.
+    ///
+    /// # Errors
+    /// The database can't be read.
+    pub fn tenants(&self) -> Result<usize, DatabaseError> {
+        let select = "SELECT count(DISTINCT tenant) FROM keys \
+                      WHERE revoked_at_ms IS NULL AND coalesce(expires_at_ms > ?1, 1)";
+        let now = Timestamp::now().as_millisecond();
+        let found = self.connection().query_row(select, [now], |row| row.get::<_, i64>(0));
+        found.map(|count| usize::try_from(count).unwrap_or(0)).map_err(|error| self.database.error(&error))
+    }
+
     /// The key that this text is, if it is valid now. The secret is compared in constant time, also with nothing when
     /// the id is unknown.
     ///
@@ -182,6 +194,13 @@ mod tests {
         let (old, _) = keys.create(&KeySpec { expires_at: Some(past), ..spec("a") }).unwrap();
         assert!(server.authenticate(&old).unwrap().is_none());
         assert!(server.any().unwrap());
+        assert_eq!(server.tenants().unwrap(), 0);
+        for tenant in ["a", "b", "b"] {
+            keys.create(&spec(tenant)).unwrap();
+        }
+        let later = Timestamp::now() + 1.hour();
+        keys.create(&KeySpec { expires_at: Some(later), ..spec("c") }).unwrap();
+        assert_eq!(server.tenants().unwrap(), 3);
     }
 
     #[test]

@@ -62,6 +62,36 @@ async fn a_key_at_its_share_waits_and_the_others_of_its_tenant_pass() {
 }
 
 #[tokio::test]
+async fn once_several_tenants_have_keys_one_worker_is_kept_free_of_each() {
+    let app = TestApp::with(|config| config.workers = Some(3)).await;
+    let flood = User::new(&app, &spec("flood"));
+    let at_once = async |user: &User| {
+        user.get("/api/v1/runtimes").await.body["limits"]["request"]["tenant_concurrency"].clone()
+    };
+    assert_eq!(at_once(&flood).await, 3, "alone it has every worker");
+    let other = User::new(&app, &spec("other"));
+    while at_once(&flood).await != 2 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut hanging = Vec::new();
+    for _ in 0..5 {
+        hanging.push(flood.submit("hang").await);
+    }
+    for _ in 0..3 {
+        let answer = other.post("/api/v1/exec/sync", &fake("exit 0")).await;
+        assert_eq!(answer.assert_ok()["status"], "completed", "a worker is free for it");
+    }
+    for (index, path) in hanging.iter().enumerate() {
+        let status = flood.get(path).await.assert_ok()["status"].clone();
+        assert_eq!(status, if index < 2 { "running" } else { "pending" });
+    }
+    for path in hanging.iter().rev() {
+        Answer::read(flood.ask(Method::DELETE, path, None).await).await.assert_ok();
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn alone_a_tenant_has_every_worker() {
     let app = TestApp::with(|config| config.workers = Some(3)).await;
     let mut hanging = Vec::new();

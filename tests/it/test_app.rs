@@ -114,7 +114,7 @@ impl TestApp {
             workers: config.workers(),
             queue_length: config.queue_length,
             tenant_queue_length: config.tenant_queue_length(),
-            tenant_concurrency: config.tenant_concurrency(),
+            tenant_concurrency: config.tenant_concurrency(0),
             retention: RetentionPolicy { age: Duration::from_secs(600), count: 50_000, bytes: 1 << 30 },
         };
         let on_finish = server::count_finished(&metrics);
