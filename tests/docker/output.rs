@@ -7,12 +7,17 @@ use sha2::{Digest as _, Sha256};
 use crate::figures::count;
 use crate::projects::tar_of;
 use crate::server::Server;
+use crate::sweep::Sweep;
 
-/// Figure P3.
+/// Users that only this test's containers run as.
+const UIDS: std::ops::Range<u32> = 20_600..20_700;
+
+/// Figure P3, and a little of case H20: nothing is left of them.
 #[tokio::test]
 async fn two_hundred_hellos_eight_at_a_time_are_exact() {
     let hellos = count(200, 5000);
-    let server = Server::start_with(&["--workers", "8"]).await;
+    let mut server = Server::start_with(&["--workers", "8", "--uid-base", &UIDS.start.to_string()]).await;
+    let sweep = Sweep::before(&server, UIDS).await;
     let all = futures::stream::iter(0..hellos).map(|number| {
         let server = &server;
         async move {
@@ -24,6 +29,9 @@ async fn two_hundred_hellos_eight_at_a_time_are_exact() {
         }
     });
     all.buffer_unordered(8).collect::<Vec<()>>().await;
+    // The connections of the eight callers go with their client.
+    server.client = reqwest::Client::new();
+    sweep.after(&server).await;
     println!("P3  {hellos} hellos, each exact");
     server.finish().await;
 }
