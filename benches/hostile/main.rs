@@ -50,13 +50,12 @@ async fn run(wanted: &[String]) -> Result<bool> {
     if registry.is_empty() {
         return Err(format!("no case begins with {}", wanted.join(" or ")).into());
     }
-    let began = Instant::now();
-    let ran = run_tests(&registry).await?;
+    let (ran, took) = run_tests(&registry).await?;
     for (name, ran) in ran.iter().filter(|(_, ran)| !ran.passed) {
         println!("---- {name}\n{}\n", ran.said.trim_end());
     }
     let held = print_table(&registry, &ran);
-    println!("{} tests in {:.0} s", ran.len(), began.elapsed().as_secs_f64());
+    println!("{} tests in {:.0} s", ran.len(), took.as_secs_f64());
     if held && whole {
         std::fs::write(registry::repository(registry::PAGE), registry::page(&registry))?;
     }
@@ -64,10 +63,11 @@ async fn run(wanted: &[String]) -> Result<bool> {
 }
 
 /// Each test once, whichever cases it belongs to, as many at a time as there are processors.
-async fn run_tests(registry: &Registry) -> Result<BTreeMap<String, Ran>> {
+async fn run_tests(registry: &Registry) -> Result<(BTreeMap<String, Ran>, Duration)> {
     let names: BTreeSet<_> = registry.values().flat_map(|case| &case.tests).collect();
     eprintln!("hostile: {} cases name {} tests; building", registry.len(), names.len());
     let binaries = Binaries::build().await?;
+    let began = Instant::now();
     let at_once = std::thread::available_parallelism()?.get();
     let runs = names.iter().map(|name| {
         let binaries = &binaries;
@@ -85,7 +85,7 @@ async fn run_tests(registry: &Registry) -> Result<BTreeMap<String, Ran>> {
         );
         ran.insert(name, one);
     }
-    Ok(ran)
+    Ok((ran, began.elapsed()))
 }
 
 /// One word for it, or a few. A case without tests stands as the file says.

@@ -97,7 +97,7 @@ async fn a_disk_without_inodes_loses_nothing() {
     let data = tempfile::tempdir_in(disk.0.path()).unwrap();
     let server = Server::start_on(data, &[]).await;
     let before = server.eval(&json!({"language": "bash", "code": "echo before"})).await;
-    let running = server.submit_code("bash", "echo up; sleep 2; echo done").await;
+    let running = server.submit_code("bash", "echo up; sleep 2; echo done; echo left > left.txt").await;
     server.wrote(&running, "up").await;
     disk.crowd();
     let (mut accepted, mut refused) = (Vec::new(), 0);
@@ -117,10 +117,12 @@ async fn a_disk_without_inodes_loses_nothing() {
         before,
         "what is kept can be read"
     );
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Where what it leaves can't be kept, it waits, however long, and runs again.
+    tokio::time::sleep(Duration::from_secs(6)).await;
     std::fs::remove_dir_all(disk.0.path().join("crowd")).unwrap();
     let result = server.wait(&running).await;
-    assert_eq!((&result["stdout"], &result["attempt"]), (&json!("up\ndone\n"), &json!(1)), "{result:#}");
+    assert_eq!((&result["stdout"], &result["attempt"]), (&json!("up\ndone\n"), &json!(2)), "{result:#}");
+    assert_eq!(result["artifacts"][0]["path"], "left.txt", "{result:#}");
     for (id, number) in accepted {
         assert_eq!(server.wait(&id).await["stdout"], format!("{number}\n"));
     }
