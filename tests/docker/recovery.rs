@@ -139,6 +139,8 @@ async fn one_whose_caller_is_gone_is_killed_with_a_notice_and_its_key_is_free_ag
         let url = format!("{}/api/v1/exec/sync", server.url);
         server.client.post(url).header("idempotency-key", "one").json(&body).send()
     };
+    // The probe's container has the same label, and may still be on its way out.
+    engine::assert_gone(&server.label()).await;
     let waiting = tokio::spawn(post(&server));
     let container = engine::running(&server.label()).await;
     let name = container.name.unwrap();
