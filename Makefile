@@ -14,7 +14,7 @@ DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench load figures fuzz soak chaos images openapi mutants-profile schemathesis hostile-archives engines
+.PHONY: help setup build run demo test check fmt bench load figures fuzz soak chaos images openapi mutants-profile schemathesis hostile hostile-archives engines
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ check: ## Formatting, lints, docs, dependencies
 
 fmt: ## Format the code
 	cargo fmt
+
+hostile: setup ## Run the tests of every hostile case, print the table, write docs/hostile.md (some: CASES='C D04')
+	cargo run --locked --quiet --bin execbox -- images build --all
+	cargo bench --locked --profile dev --bench hostile -- $(CASES)
 
 hostile-archives: ## Read every hostile archive of the tests, and print what each case costs
 	cargo test --locked --lib -- --exact archive::tests::hostile::p8_hundreds_of_hostile_archives_are_refused_fast --nocapture

@@ -70,8 +70,7 @@ fn parse_result(bytes: &[u8], notices: &mut Vec<String>) -> Option<String> {
 
 pub(super) fn internal(entry: &Entry, taken: Instant, error: &SandboxError) -> Finished {
     let message = match error {
-        // Says what to do, and holds nothing of the host.
-        SandboxError::Image(message) => message.clone(),
+        SandboxError::Image(error) => error.message.clone(),
         // The details are in the log, with the execution's id.
         _ => "the server failed to run it; nothing is wrong with the program".into(),
     };

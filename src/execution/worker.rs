@@ -13,6 +13,7 @@ use crate::execution::service::Inner;
 use crate::execution::spec::{ExecutionSpec, Stdin};
 use crate::execution::state::Status;
 use crate::sandbox::{Job, Reason, Report, SandboxError};
+use crate::store::check_room;
 
 /// Tries before an execution is given up as our failure.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
@@ -95,8 +96,26 @@ async fn attempts(
         }
         if away {
             until_ready(inner, entry).await;
-        } else {
-            attempt += 1;
+            continue;
+        }
+        if matches!(error, SandboxError::Storage(_)) {
+            until_roomy(inner, entry).await;
+        }
+        attempt += 1;
+    }
+}
+
+/// Waits while the data folder takes no files, which the next attempt needs, too; or until somebody wants the execution
+/// killed.
+async fn until_roomy(inner: &Inner, entry: &Entry) {
+    loop {
+        let spool = inner.store.data().spool();
+        if let Ok(Ok(())) = tokio::task::spawn_blocking(move || check_room(&spool)).await {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(STORE_DELAY) => {}
+            () = entry.cancel.cancelled() => return,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Whether the server lives, whether it can take work, and its counters.
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
@@ -13,12 +12,10 @@ use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::error::{ApiError, Code, Problems};
 use crate::sandbox::Sandbox;
-use crate::store::Scope;
+use crate::store::{Scope, check_room};
 
 /// How long an answer about the sandbox is believed: one question a second, however many requests there are.
 const FRESH: Duration = Duration::from_secs(1);
-/// The least that a file system hands out, in bytes.
-const BLOCK: usize = 4096;
 /// A sandbox that takes longer to answer is not ready; callers are promised their 503 within a second.
 const DEADLINE: Duration = Duration::from_millis(800);
 
@@ -105,8 +102,7 @@ pub(super) async fn health(state: Data<State>) -> HttpResponse {
 pub(super) async fn ready(state: Data<State>) -> Result<HttpResponse, ApiError> {
     state.refuse_unready().await?;
     let spool = state.app.service.spool_dir();
-    // A full disk lets files be made, but not written.
-    let written = web::block(move || tempfile::tempfile_in(spool)?.write_all(&[0; BLOCK])).await;
+    let written = web::block(move || check_room(&spool)).await;
     written.map_err(|error| ApiError::internal(&error))?.map_err(|error| ApiError::storage(&error))?;
     Ok(HttpResponse::Ok().json(Health::new(&state)))
 }

@@ -140,15 +140,25 @@ pub enum SandboxError {
     /// ([`Sandbox::until_ready`]), and no attempt lost.
     #[error("the container engine is away: {0}")]
     Away(String),
-    /// The runtime's image could not be made. The message says what to do.
-    #[error("{0}")]
-    Image(String),
+    /// The runtime's image could not be made, or may not be used.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// The container or the runner in it went away, or spoke nonsense.
     #[error("the sandbox was lost: {0}")]
     Lost(String),
     /// A local file could not be read or written.
     #[error("local storage failed: {0}")]
     Storage(#[from] std::io::Error),
+}
+
+/// Why there is no image for a runtime.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}{}", .details.as_ref().map(|details| format!(": {details}")).unwrap_or_default())]
+pub struct ImageError {
+    /// For whoever asked for the execution: nothing of the host, and what to do.
+    pub message: String,
+    /// For the operator: what the Engine and the build said.
+    pub details: Option<String>,
 }
 
 impl SandboxError {

@@ -1,10 +1,13 @@
 //! The data folder: one server at a time, with scratch that is emptied at start.
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::failpoint;
+
+/// The least that a file system hands out, in bytes.
+const BLOCK: usize = 4096;
 
 /// The data folder, locked for as long as this lives.
 #[derive(Debug)]
@@ -109,6 +112,14 @@ impl DataDir {
             other => other,
         }
     }
+}
+
+/// Whether this folder takes another file. A full disk lets files be made, but not written.
+///
+/// # Errors
+/// It does not.
+pub fn check_room(folder: &Path) -> io::Result<()> {
+    tempfile::tempfile_in(folder)?.write_all(&[0; BLOCK])
 }
 
 /// The name in this file, made first where it is missing.

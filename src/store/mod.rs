@@ -14,7 +14,7 @@ mod tests;
 mod writer;
 
 pub use blobs::{ContentHash, Hold, Pin};
-pub use data_dir::{DataDir, DataDirError};
+pub use data_dir::{DataDir, DataDirError, check_room};
 pub use database::{Database, DatabaseError};
 pub use keys::{ApiKey, KeySpec, Keys, PREFIX as KEY_PREFIX, Scope, UnknownScope};
 pub use records::{Acceptance, Accepted, Ending, Kept, Unfinished};

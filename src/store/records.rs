@@ -298,13 +298,18 @@ pub(super) fn forget_key(connection: &Connection, id: Uuid) -> rusqlite::Result<
         .map(drop)
 }
 
-/// Forgets the keys that are too old, and the oldest of too many.
+/// Forgets the keys that are too old, and of too many those that came first. Clocks jump, so their times don't say which.
 pub(super) fn expire_keys(connection: &Connection, now_ms: i64) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM idempotency_keys WHERE created_at_ms <= ?1", [now_ms - KEY_KEPT_MS])?;
-    connection.execute(
-        "DELETE FROM idempotency_keys WHERE (tenant, key) IN (SELECT tenant, key FROM idempotency_keys \
-         ORDER BY created_at_ms DESC LIMIT -1 OFFSET ?1)",
-        [MAX_KEYS],
-    )?;
+    let count: i64 = connection.query_row("SELECT count(*) FROM idempotency_keys", [], |row| row.get(0))?;
+    if count > MAX_KEYS {
+        // The key of an execution that is forgotten has no place, and goes before all others.
+        connection.execute(
+            "DELETE FROM idempotency_keys WHERE (tenant, key) IN (SELECT idempotency_keys.tenant, key FROM idempotency_keys \
+             LEFT JOIN executions ON id = execution_id \
+             ORDER BY seq DESC LIMIT -1 OFFSET ?1)",
+            [MAX_KEYS],
+        )?;
+    }
     Ok(())
 }

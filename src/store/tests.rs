@@ -245,3 +245,52 @@ async fn a_flipped_bit_never_gives_another_result() {
     assert!(refused > 10 && failed > 10, "{refused} starts refused, {failed} reads failed");
     assert_eq!(missing, 0, "records were not found and nobody was told");
 }
+
+/// Each time stored is a day before the one before it.
+#[tokio::test]
+async fn a_clock_that_jumps_changes_no_order() {
+    const DAY: i64 = 24 * 60 * 60 * 1000;
+    let folder = folder();
+    let store = Store::open(folder.path()).unwrap();
+    let mut ids = Vec::new();
+    for day in (0..4).rev() {
+        let new = Acceptance { created_at_ms: day * DAY, ..acceptance("a", true) };
+        ids.push(new.id);
+        store.accept(new).await.unwrap();
+    }
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    let left: Vec<_> = store.unfinished().await.unwrap().iter().map(|left| left.id).collect();
+    assert_eq!(left, ids, "who came first is first");
+    for (day, id) in (0..4).rev().zip(&ids) {
+        store.begin(*id, 1).await.unwrap();
+        assert!(store.finish(ending(*id, 1, day * DAY, 1), true).await.unwrap());
+    }
+    let policy = RetentionPolicy { age: Duration::from_secs(1 << 30), count: 2, bytes: 100 };
+    store.expire(policy, vec!["a".into()], 0).await.unwrap();
+    for (place, id) in ids.iter().enumerate() {
+        assert_eq!(is_kept(&store, "a", *id).await, place >= 2, "{place}: those that ended last stay");
+    }
+}
+
+#[test]
+fn of_too_many_keys_the_oldest_go_whatever_the_clock_said() {
+    let folder = folder();
+    let connection = Database::open(folder.path()).unwrap().connect().unwrap();
+    // As many as are kept, and two that come when the clock was set back.
+    connection
+        .execute_batch(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 100002) \
+             INSERT INTO executions (seq, id, tenant, detached, created_at_ms, request, request_check) \
+             SELECT n, CAST(printf('%016d', n) AS BLOB), 'a', 1, 0, '', x'' FROM n; \
+             INSERT INTO idempotency_keys SELECT 'a', 'key ' || seq, zeroblob(32), id, \
+             iif(seq > 100000, 0, 1000) FROM executions;",
+        )
+        .unwrap();
+    records::expire_keys(&connection, 1_000).unwrap();
+    let kept = |key: &str| -> i64 {
+        let count = "SELECT count(*) FROM idempotency_keys WHERE key = ?1";
+        connection.query_row(count, [key], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(["key 1", "key 2", "key 3", "key 100001", "key 100002"].map(kept), [0, 0, 1, 1, 1]);
+}

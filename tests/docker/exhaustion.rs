@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::engine;
 use crate::server::Server;
-use crate::sweep::{assert_healthy, descriptors};
+use crate::sweep::{assert_healthy, descriptors, resident};
 
 /// Four processes on one processor's time, and a server that answers meanwhile.
 #[tokio::test]
@@ -41,6 +41,44 @@ while True:
     // The kernel hands processor time out in slices of 5 ms to 100 ms.
     assert!((0.05..=1.1).contains(&used), "it used {used} processors: {result:#}");
     assert!(usage("memory_peak_bytes") > 1e6, "{result:#}");
+    server.finish().await;
+}
+
+/// Case C11: as fast as they can, on both outputs, one after the other in both places.
+#[tokio::test]
+async fn two_floods_leave_the_server_small_and_answering() {
+    /// An unoptimised server; `make load` holds the figure of a release.
+    const MOST_GROWTH: u64 = 64 << 20;
+    let server = Server::start_with(&["--workers", "2"]).await;
+    // A fresh build writes itself into the runner's volume first, which takes its own size of memory.
+    for _ in 0..2 {
+        server.eval(&json!({"language": "bash", "code": "echo before"})).await;
+    }
+    let before = resident(&server);
+    let flood = json!({"language": "bash", "code": include_str!("../fixtures/output_flood/main.sh")});
+    let floods = async || {
+        for _ in 0..3 {
+            let result = server.eval(&flood).await;
+            assert_eq!(result["reason"], "output_limit", "{}", result["error"]);
+            assert_eq!(
+                (&result["truncated"]["stdout"], &result["truncated"]["stderr"]),
+                (&json!(true), &json!(true))
+            );
+        }
+    };
+    let watch = async {
+        let mut peak = 0;
+        loop {
+            assert_healthy(&server).await;
+            peak = resident(&server).max(peak);
+            assert!(peak < before + MOST_GROWTH, "{before} -> {peak} bytes");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        _ = futures::future::join(floods(), floods()) => {}
+        () = watch => {}
+    }
     server.finish().await;
 }
 

@@ -149,3 +149,51 @@ async fn an_image_with_a_volume_is_refused() {
     server.finish().await;
     remove("volumed").await;
 }
+
+/// Case B20: what the Engine says of a failed build is for the operator's log.
+#[tokio::test]
+async fn a_build_that_fails_tells_callers_nothing_of_the_host() {
+    let dockerfile = "RUN echo canary-of-the-build; cat /etc/hostname; exit 3\n";
+    let folder = runtime("failing", dockerfile, r#"["/bin/cat", "{entrypoint}"]"#);
+    let server = Server::start_with(&flags(folder.path())).await;
+    let mut result = server.eval(&hello("failing")).await;
+    assert_eq!((&result["status"], &result["reason"]), (&json!("failed"), &json!("internal")), "{result:#}");
+    result.as_object_mut().unwrap().remove("execution_id");
+    let told = result.to_string();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let data = server.data.path().to_str().unwrap();
+    let images = folder.path().to_str().unwrap();
+    for secret in
+        ["/var/lib/docker", "docker.sock", "canary-of-the-build", "sha256:", host.trim(), data, images]
+    {
+        assert!(!told.contains(secret), "{secret} is in {told}");
+    }
+    let words = told.split(|c: char| !c.is_ascii_alphanumeric());
+    let ids: Vec<_> =
+        words.filter(|word| word.len() >= 12 && word.bytes().all(|b| b.is_ascii_hexdigit())).collect();
+    assert!(ids.is_empty(), "{ids:?} in {told}");
+    server.finish().await;
+}
+
+/// Case H07.
+#[tokio::test]
+async fn an_image_that_loses_its_name_takes_nothing_from_who_runs() {
+    let folder = runtime("renamed", "", r#"["/bin/bash", "{entrypoint}"]"#);
+    let server = Server::start_with(&flags(folder.path())).await;
+    let body = |code: &str| json!({"language": "renamed", "files": [{"name": "a.renamed", "content": code}]});
+    assert_eq!(server.eval(&body("echo before")).await["stdout"], "before\n");
+    let url = format!("{}/api/v1/exec/async", server.url);
+    let running = body("echo up; sleep 2; cat /etc/debian_version >/dev/null && echo done");
+    let accepted: Value = server.client.post(url).json(&running).send().await.unwrap().json().await.unwrap();
+    let id = accepted["execution_id"].as_str().unwrap();
+    server.wrote(id, "up").await;
+    remove("renamed").await;
+    assert_eq!(tags("renamed").await, [""; 0]);
+    // Meanwhile somebody needs it again.
+    let again = server.eval(&body("echo again")).await;
+    assert_eq!((&again["stdout"], &again["attempt"]), (&json!("again\n"), &json!(1)), "{again:#}");
+    let result = server.wait(id).await;
+    assert_eq!((&result["stdout"], &result["attempt"]), (&json!("up\ndone\n"), &json!(1)), "{result:#}");
+    server.finish().await;
+    remove("renamed").await;
+}

@@ -8,6 +8,7 @@
 //! - [`profile_mutants`]: every field of the profile taken away, for `make mutants-profile`.
 //! - [`refusal`]: a server whose containers are looser than they should be does not serve.
 //! - [`host_reach`]: what a program finds of the host: nobody who listens, nothing secret.
+//! - [`arrival`]: how files arrive in the workspace, whatever an archive says of them.
 //! - [`tampering`]: programs that change what later ones would use.
 //! - [`images`]: images of hostile make, and builds that fail or are cut off.
 //! - [`exhaustion`]: processors, descriptors and signals of the server.
@@ -37,6 +38,7 @@
     reason = "these are tests"
 )]
 
+mod arrival;
 mod behaviours;
 mod command_line;
 mod crash;
@@ -64,6 +66,9 @@ mod profile_mutants;
 mod projects;
 mod recovery;
 mod refusal;
+#[path = "../../benches/hostile/registry.rs"]
+#[allow(dead_code, reason = "`make hostile` and tests/it use the rest of it")]
+mod registry;
 mod server;
 mod storage;
 mod sweep;

@@ -7,25 +7,37 @@ use sha2::{Digest as _, Sha256};
 use crate::figures::count;
 use crate::projects::tar_of;
 use crate::server::Server;
+use crate::sweep::Sweep;
 
-/// Figure P3.
+/// Users that only this test's containers run as.
+const UIDS: std::ops::Range<u32> = 20_600..20_700;
+
+/// Figure P3, and a little of case H20: nothing is left of them.
 #[tokio::test]
 async fn two_hundred_hellos_eight_at_a_time_are_exact() {
     let hellos = count(200, 5000);
-    let server = Server::start_with(&["--workers", "8"]).await;
-    let all = futures::stream::iter(0..hellos).map(|number| {
-        let server = &server;
-        async move {
-            let code = format!("print('hello {number}')");
-            let result = server.eval(&json!({"code": code})).await;
-            assert_eq!(result["stdout"], format!("hello {number}\n"), "{result:#}");
-            assert_eq!((&result["reason"], &result["attempt"]), (&json!("exited"), &json!(1)), "{result:#}");
-            server.purge(result["execution_id"].as_str().unwrap()).await;
-        }
-    });
-    all.buffer_unordered(8).collect::<Vec<()>>().await;
+    let mut server = Server::start_with(&["--workers", "8", "--uid-base", &UIDS.start.to_string()]).await;
+    // So many at a time that the server's connections to the Engine are there before the first look.
+    say_hello(&server, 32).await;
+    let sweep = Sweep::before(&server, UIDS).await;
+    say_hello(&server, hellos).await;
+    // The connections of the eight callers go with their client.
+    server.client = reqwest::Client::new();
+    sweep.after(&server).await;
     println!("P3  {hellos} hellos, each exact");
     server.finish().await;
+}
+
+/// Eight at a time.
+async fn say_hello(server: &Server, hellos: usize) {
+    let all = futures::stream::iter(0..hellos).map(|number| async move {
+        let code = format!("print('hello {number}')");
+        let result = server.eval(&json!({"code": code})).await;
+        assert_eq!(result["stdout"], format!("hello {number}\n"), "{result:#}");
+        assert_eq!((&result["reason"], &result["attempt"]), (&json!("exited"), &json!(1)), "{result:#}");
+        server.purge(result["execution_id"].as_str().unwrap()).await;
+    });
+    all.buffer_unordered(8).collect::<Vec<()>>().await;
 }
 
 /// Both streams and an artifact, a mebibyte each, told by their hashes. Figure P3.

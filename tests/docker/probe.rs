@@ -11,6 +11,7 @@ use execbox::sandbox::Sandbox as _;
 use execbox::sandbox::docker::{DockerConfig, DockerSandbox, ProbeReport};
 
 use crate::patience::widened;
+use crate::registry;
 use crate::server::EXECBOX;
 
 pub async fn sandbox(instance: &str) -> DockerSandbox {
@@ -51,6 +52,24 @@ async fn everything_forbidden_is_refused_within_two_seconds() {
     assert_eq!(report.require(), Ok(()));
     assert!(report.that(Outcome::Refused).count() >= 300, "{}", report.rows.len());
     assert!(took < widened(Duration::from_secs(2)), "{took:?}");
+}
+
+/// Each attempt that a case of `tests/hostile.toml` names was made, and did not work.
+#[tokio::test]
+async fn every_case_has_its_rows() {
+    let sandbox = sandbox("probe-cases").await;
+    let report = sandbox.probe(&limits()).await.unwrap();
+    sandbox.close().await;
+    for (id, case) in registry::read().unwrap() {
+        for attempt in &case.rows {
+            let found: Vec<_> =
+                report.rows.iter().filter(|row| row.name.starts_with(attempt.as_str())).collect();
+            assert!(!found.is_empty(), "{id}: nobody tried {attempt}");
+            for row in found {
+                assert_ne!(row.outcome, Outcome::Worked, "{id}: {} ({})", row.name, row.detail);
+            }
+        }
+    }
 }
 
 /// Limits at the low end of what settings can say must not make the probe itself fail.

@@ -1,11 +1,12 @@
 //! A server that dies, is shut down, or can't write: what was acknowledged ends once, with its own result.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::server::Server;
+use crate::server::{EXECBOX, Server};
 use crate::{engine, figures};
 
 /// A program that takes a moment, and whose output tells it from the others.
@@ -39,6 +40,36 @@ async fn killed_in_the_middle_of_twenty_every_one_completes_after_the_restart() 
     let server = Server::start_on(data, &[]).await;
     assert_eq!(server.get(&ids[19]).await, before, "a result does not change");
     assert_numbered(&server, &ids[0], 0).await;
+    server.finish().await;
+}
+
+/// Case H02: at five moments of a start, one start after the other, before anybody could use the server.
+#[tokio::test]
+async fn killed_again_and_again_while_it_starts_it_loses_nothing() {
+    let flags = ["--workers", "2"];
+    let began = Instant::now();
+    let server = Server::start_with(&flags).await;
+    let start = began.elapsed();
+    let mut ids = Vec::new();
+    for number in 0..10 {
+        ids.push(server.submit_code("bash", &numbered(number)).await);
+    }
+    assert_numbered(&server, &ids[1], 1).await;
+    let finished = server.get(&ids[1]).await;
+    let data = server.crash().await;
+    for fifth in 0..5 {
+        let mut serve = tokio::process::Command::new(EXECBOX);
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data.path()).args(flags);
+        let mut serve = serve.stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        tokio::time::sleep(start * fifth / 5).await;
+        assert!(serve.try_wait().unwrap().is_none(), "it ended by itself");
+        serve.kill().await.unwrap();
+    }
+    let server = Server::start_on(data, &flags).await;
+    for (number, id) in ids.iter().enumerate() {
+        assert_numbered(&server, id, number).await;
+    }
+    assert_eq!(server.get(&ids[1]).await, finished, "a result does not change");
     server.finish().await;
 }
 
@@ -108,6 +139,8 @@ async fn one_whose_caller_is_gone_is_killed_with_a_notice_and_its_key_is_free_ag
         let url = format!("{}/api/v1/exec/sync", server.url);
         server.client.post(url).header("idempotency-key", "one").json(&body).send()
     };
+    // The probe's container has the same label, and may still be on its way out.
+    engine::assert_gone(&server.label()).await;
     let waiting = tokio::spawn(post(&server));
     let container = engine::running(&server.label()).await;
     let name = container.name.unwrap();

@@ -13,10 +13,10 @@ use crate::server::{EXECBOX, Server};
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Self {
+    fn mount(size: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=12m", "execbox-test"])
+            .args(["-t", "tmpfs", "-o", size, "execbox-test"])
             .arg(folder.path())
             .status();
         assert!(mounted.unwrap().success(), "this test mounts a small disk, which needs root");
@@ -26,6 +26,15 @@ impl SmallDisk {
     fn fill(&self) {
         let mut file = std::fs::File::create(self.0.path().join("ballast")).unwrap();
         let full = std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    /// Takes every inode.
+    fn crowd(&self) {
+        let folder = self.0.path().join("crowd");
+        std::fs::create_dir(&folder).unwrap();
+        let full =
+            (0..).find_map(|number| std::fs::File::create(folder.join(number.to_string())).err()).unwrap();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     }
 
@@ -49,7 +58,7 @@ async fn post(server: &Server, route: &str, code: &str) -> (u16, Value) {
 
 #[tokio::test]
 async fn a_full_disk_refuses_what_it_can_not_keep_and_loses_nothing() {
-    let disk = SmallDisk::mount();
+    let disk = SmallDisk::mount("size=12m");
     let data = tempfile::tempdir_in(disk.0.path()).unwrap();
     let server = Server::start_on(data, &[]).await;
     let before = server.eval(&json!({"language": "bash", "code": "echo before"})).await;
@@ -75,6 +84,49 @@ async fn a_full_disk_refuses_what_it_can_not_keep_and_loses_nothing() {
     assert_eq!(post(&server, "eval", "echo after").await.1["stdout"], "after\n");
     println!("P15  a full disk: 3 of 3 requests refused, what was acknowledged before is whole");
 
+    let data = server.crash().await;
+    let server = Server::start_on(data, &[]).await;
+    assert_eq!(server.get(&running).await, result);
+    server.finish().await;
+}
+
+/// Case H11. What needs no file of its own may be done; what is acknowledged ends with its own result.
+#[tokio::test]
+async fn a_disk_without_inodes_loses_nothing() {
+    let disk = SmallDisk::mount("size=64m,nr_inodes=2000");
+    let data = tempfile::tempdir_in(disk.0.path()).unwrap();
+    let server = Server::start_on(data, &[]).await;
+    let before = server.eval(&json!({"language": "bash", "code": "echo before"})).await;
+    let running = server.submit_code("bash", "echo up; sleep 2; echo done; echo left > left.txt").await;
+    server.wrote(&running, "up").await;
+    disk.crowd();
+    let (mut accepted, mut refused) = (Vec::new(), 0);
+    for number in 0..4 {
+        let (status, answer) = post(&server, "exec/async", &format!("echo {number}")).await;
+        match status {
+            202 => accepted.push((answer["execution_id"].as_str().unwrap().to_owned(), number)),
+            _ => {
+                assert_eq!((status, &answer["code"]), (503, &json!("storage_failed")), "{answer:#}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "no inode was needed");
+    assert_eq!(
+        server.get(before["execution_id"].as_str().unwrap()).await,
+        before,
+        "what is kept can be read"
+    );
+    // Where what it leaves can't be kept, it waits, however long, and runs again.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    std::fs::remove_dir_all(disk.0.path().join("crowd")).unwrap();
+    let result = server.wait(&running).await;
+    assert_eq!((&result["stdout"], &result["attempt"]), (&json!("up\ndone\n"), &json!(2)), "{result:#}");
+    assert_eq!(result["artifacts"][0]["path"], "left.txt", "{result:#}");
+    for (id, number) in accepted {
+        assert_eq!(server.wait(&id).await["stdout"], format!("{number}\n"));
+    }
+    assert_eq!(post(&server, "eval", "echo after").await.1["stdout"], "after\n");
     let data = server.crash().await;
     let server = Server::start_on(data, &[]).await;
     assert_eq!(server.get(&running).await, result);

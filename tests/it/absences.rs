@@ -86,6 +86,31 @@ fn the_environment_is_read_in_one_file() {
     assert_only_in(&words, &["src/config.rs"], "settings come from one place");
 }
 
+/// Case H13: whoever sets the clock changes what is shown, not when a program ends or who is next.
+#[test]
+fn deadlines_and_order_know_no_wall_clock() {
+    // Times for people, retention and keys; the last two are told in hours and days.
+    let stamps = [
+        "src/cli/keys.rs",
+        "src/store/keys.rs",
+        "src/execution/entry.rs",
+        "src/execution/recording.rs",
+        "src/execution/recovery.rs",
+        "src/execution/service.rs",
+    ];
+    let clocks = ["SystemTime::now", "Timestamp::now", "Zoned::now", "CLOCK_REALTIME", "gettimeofday"];
+    assert_only_in(&clocks, &stamps, "deadlines, waits and order follow the monotonic clock");
+    let by_age = ["finished_at_ms <= ", "ORDER BY created_at_ms, id"];
+    for (path, text) in sources(&["src/store"]) {
+        for (number, line) in
+            code(&text).filter(|(_, line)| line.contains("ORDER BY") && line.contains("_ms"))
+        {
+            let allowed = by_age.iter().any(|words| line.contains(words));
+            assert!(allowed, "{}:{number} orders by a time", path.display());
+        }
+    }
+}
+
 #[test]
 fn no_archive_is_unpacked_on_the_host() {
     assert_only_in(&[".unpack(", ".unpack_in(", "tar::Archive"], &[], "files go in as frames");

@@ -12,8 +12,8 @@ use execbox::execution::spec::{ExecutionSpec, Stdin};
 use execbox::runner::message::Phase;
 use execbox::runtime::Runtime;
 use execbox::sandbox::{
-    Artifact, BoxFuture, CompileReport, Events, Job, Outcome, Reason, Report, Sandbox, SandboxError, Timings,
-    Truncated, Usage,
+    Artifact, BoxFuture, CompileReport, Events, ImageError, Job, Outcome, Reason, Report, Sandbox,
+    SandboxError, Timings, Truncated, Usage,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -110,7 +110,10 @@ impl FakeSandbox {
             "away" => Ok(report(Reason::Exited, Some(0))),
             "transient" => Ok(report(Reason::Exited, Some(0))),
             "broken" => Err(SandboxError::Engine(SECRET.into())),
-            "image" => Err(SandboxError::Image("the image of python could not be built: no network".into())),
+            "image" => Err(SandboxError::Image(ImageError {
+                message: "the image of python could not be made".into(),
+                details: Some(SECRET.into()),
+            })),
             "panic" => panic!("the fake sandbox was told to"),
             "artifacts" => leave_artifacts(
                 &job,

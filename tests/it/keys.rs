@@ -11,7 +11,7 @@ use jiff::{Timestamp, ToSpan as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::test_app::{Answer, TestApp, fake};
+use crate::test_app::{Answer, TestApp, fake, tar_of};
 
 /// Looks like an id, and names nothing.
 const UNKNOWN: &str = "/api/v1/executions/exe_550e8400-e29b-41d4-a716-446655440000";
@@ -365,6 +365,71 @@ async fn the_log_says_who_did_what_and_holds_nothing_of_theirs() {
     for secret in [&owner.key[17..], &other.key[17..], "canary"] {
         assert!(!text.contains(secret), "{secret} is in the log");
     }
+    app.finish().await;
+}
+
+/// Case A04: who reads the log in a terminal sees what was sent, and nothing of it moves the terminal.
+#[tokio::test]
+async fn the_log_holds_no_control_character_whatever_is_sent() {
+    let log = Log::capture();
+    let app = TestApp::start().await;
+    let user = User::new(&app, &spec("terminal"));
+    // ESC, the one-byte CSI, BEL, a direction mark, and a line of its own.
+    const ODD: &str = "marked\u{1b}[2J\u{9b}31m\u{7}\u{202e}\nfake line";
+    let form = reqwest::multipart::Form::new()
+        .part("tar", reqwest::multipart::Part::bytes(tar_of(&[("main.py", b"1"), (ODD, b"1")])));
+    let request = app.client.post(app.url("/api/v1/exec/sync")).bearer_auth(&user.key).multipart(form);
+    Answer::read(request.send().await.unwrap()).await.assert_problem(400, "bad_path");
+    for body in [
+        json!({"code": "1", "language": ODD}),
+        json!({"code": "1", "entrypoint": ODD}),
+        json!({"code": "1", "labels": {ODD: "x"}}),
+        json!({"code": "1", ODD: "x"}),
+        json!({"files": [{"name": ODD, "content": ""}]}),
+    ] {
+        user.post("/api/v1/eval", &body).await;
+    }
+    let path = "/api/v1/executions/marked%1b%5b2J%0afake%20line%c2%9b";
+    user.get(path).await.assert_problem(400, "bad_id");
+    for header in ["x-request-id", "user-agent", "idempotency-key", "x-forwarded-for"] {
+        let value = reqwest::header::HeaderValue::from_bytes(b"marked\x9b2J\xe2\x80\xae").unwrap();
+        let request =
+            app.client.get(app.url("/api/v1/runtimes")).bearer_auth(&user.key).header(header, value);
+        request.send().await.unwrap();
+    }
+    let text = log.text();
+    assert!(text.contains("/api/v1/exec/sync"), "the log has the requests");
+    let odd = text.chars().filter(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}').collect::<String>();
+    assert_eq!(odd, "", "the log has control characters");
+    assert!(!text.lines().any(|line| line.starts_with("fake line")), "a line that a caller wrote");
+    app.finish().await;
+}
+
+/// Case G03: what is open to everybody, or to an operator, counts, and names nobody.
+#[tokio::test]
+async fn what_everybody_is_told_names_nobody() {
+    let app = TestApp::with(|config| config.workers = Some(1)).await;
+    let (owner, other) = (User::new(&app, &spec("neighbour")), User::new(&app, &spec("rival")));
+    let admin = User::new(&app, &KeySpec { scopes: vec![Scope::Admin], ..spec("operator") });
+    let running = owner.submit("hang").await;
+    while owner.get(&running).await.assert_ok()["status"] != "running" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let waiting = owner.submit("exit 0").await;
+    let own = other.submit("exit 0").await;
+    let mut told = other.get(&own).await.body.to_string();
+    for path in ["/health", "/healthz", "/readyz", "/api/v1/runtimes"] {
+        told += &other.ask(Method::GET, path, None).await.text().await.unwrap();
+    }
+    told += &admin.ask(Method::GET, "/metrics", None).await.text().await.unwrap();
+    let id = |path: &str| path.rsplit('_').next().unwrap().to_owned();
+    for word in ["neighbour".to_owned(), owner.id.clone(), id(&running), id(&waiting)] {
+        assert!(!told.contains(&word), "{word} is in {told}");
+    }
+    for path in [&running, &waiting] {
+        Answer::read(owner.ask(Method::DELETE, path, None).await).await.assert_ok();
+    }
+    assert_eq!(other.get(&format!("{own}?wait=10")).await.assert_ok()["status"], "completed");
     app.finish().await;
 }
 

@@ -14,6 +14,7 @@
 //! - [`keys`]: who may call, how often, and what another tenant is told.
 //! - [`operator`]: keys on the command line, and what a damaged database is answered with.
 //! - [`figures`]: kills that race with the end, artifacts that are read while they go, guessed ids, for `make figures`.
+//! - [`hostile_cases`]: the registry of hostile cases is whole, for `make hostile`.
 //! - [`absences`]: what the design says is never there.
 #![allow(
     clippy::unwrap_used,
@@ -31,11 +32,14 @@ mod executions;
 mod fake_sandbox;
 mod faults;
 mod figures;
+mod hostile_cases;
 mod idempotency;
 mod keys;
 mod operator;
 mod problems;
 mod python_executor;
+#[path = "../../benches/hostile/registry.rs"]
+mod registry;
 mod server_routes;
 mod slow_readers;
 mod test_app;

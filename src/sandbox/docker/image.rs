@@ -15,10 +15,10 @@ use tracing::{info, warn};
 
 use crate::failpoint;
 use crate::runtime::Runtime;
-use crate::sandbox::SandboxError;
 use crate::sandbox::docker::base;
 use crate::sandbox::docker::engine::{Engine, EngineError};
 use crate::sandbox::docker::ownership::APP;
+use crate::sandbox::{ImageError, SandboxError};
 
 /// File of the build context that holds the certificates to trust; empty when there are none.
 const CA_FILE: &str = "execbox-ca.crt";
@@ -50,7 +50,7 @@ pub(super) struct Image {
 #[derive(Debug, Clone)]
 struct Build {
     lines: broadcast::Sender<String>,
-    done: watch::Receiver<Option<Result<Image, String>>>,
+    done: watch::Receiver<Option<Result<Image, ImageError>>>,
 }
 
 /// All images of one Engine. Cheap to clone.
@@ -112,7 +112,7 @@ impl Images {
     async fn unless_away(&self, built: Result<Image, SandboxError>) -> Result<Image, SandboxError> {
         match built {
             Err(SandboxError::Image(why)) if !self.0.engine.circuit.check().await => {
-                Err(SandboxError::Away(why))
+                Err(SandboxError::Away(why.to_string()))
             }
             other => other,
         }
@@ -154,10 +154,11 @@ impl Images {
             let limit = images.0.settings.timeout;
             let result = match tokio::time::timeout(limit, images.build(&runtime, &lines)).await {
                 Ok(result) => result,
-                Err(_) => Err(format!("it took over {} s; raise --build-timeout-seconds", limit.as_secs())),
+                Err(_) => Err(failed(
+                    &runtime,
+                    format!("it took over {} s; raise --build-timeout-seconds", limit.as_secs()),
+                )),
             };
-            let result =
-                result.map_err(|why| format!("the image of {} could not be made: {why}", runtime.name));
             let mut state = images.state();
             state.building.remove(&tag);
             match &result {
@@ -170,7 +171,20 @@ impl Images {
         build
     }
 
-    async fn build(&self, runtime: &Runtime, lines: &broadcast::Sender<String>) -> Result<Image, String> {
+    async fn build(&self, runtime: &Runtime, lines: &broadcast::Sender<String>) -> Result<Image, ImageError> {
+        let inspected = self.make(runtime, lines).await.map_err(|why| failed(runtime, why))?;
+        usable(runtime, &inspected).map_err(|error| match error {
+            SandboxError::Image(error) => error,
+            other => failed(runtime, other.to_string()),
+        })
+    }
+
+    /// Makes it, whatever it is.
+    async fn make(
+        &self,
+        runtime: &Runtime,
+        lines: &broadcast::Sender<String>,
+    ) -> Result<ImageInspect, String> {
         let tag = runtime.image_name();
         info!(runtime = %runtime.name, %tag, "building an image");
         let say = |line: &str| drop(lines.send(line.to_owned()));
@@ -185,8 +199,7 @@ impl Images {
         let context = context(runtime, self.0.settings.ca_bundle.as_deref()).await?;
         self.run_build(&tag, context, &say).await?;
         let inspected = inspect(&self.0.engine, &tag).await.map_err(|error| error.to_string())?;
-        let inspected = inspected.ok_or("the Engine says that it is built, but has no such image")?;
-        usable(runtime, &inspected).map_err(|error| error.to_string())
+        inspected.ok_or_else(|| "the Engine says that it is built, but has no such image".to_owned())
     }
 
     async fn run_build(&self, tag: &str, context: Bytes, say: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
@@ -222,6 +235,14 @@ impl Images {
     }
 }
 
+fn failed(runtime: &Runtime, why: String) -> ImageError {
+    let name = &runtime.name;
+    let message = format!(
+        "the image of {name} could not be made; the server's log says why, and so does `execbox images build {name}`"
+    );
+    ImageError { message, details: Some(why) }
+}
+
 fn build_failed(error: &str, tail: impl IntoIterator<Item = String>) -> String {
     let log: Vec<String> = tail.into_iter().collect();
     format!(
@@ -231,9 +252,11 @@ fn build_failed(error: &str, tail: impl IntoIterator<Item = String>) -> String {
     )
 }
 
-async fn outcome(done: &mut watch::Receiver<Option<Result<Image, String>>>) -> Result<Image, SandboxError> {
+async fn outcome(
+    done: &mut watch::Receiver<Option<Result<Image, ImageError>>>,
+) -> Result<Image, SandboxError> {
     match done.wait_for(Option::is_some).await.as_deref() {
-        Ok(Some(result)) => result.clone().map_err(SandboxError::Image),
+        Ok(Some(result)) => result.clone().map_err(SandboxError::from),
         _ => Err(SandboxError::Lost("the image build was given up".into())),
     }
 }
@@ -250,10 +273,11 @@ async fn inspect(engine: &Engine, tag: &str) -> Result<Option<ImageInspect>, San
 fn usable(runtime: &Runtime, inspected: &ImageInspect) -> Result<Image, SandboxError> {
     let volumes = inspected.config.as_ref().and_then(|config| config.volumes.as_ref());
     if volumes.is_some_and(|volumes| !volumes.is_empty()) {
-        return Err(SandboxError::Image(format!(
+        let message = format!(
             "the image of {} declares a VOLUME, which would be a writable disk; take it out of its Dockerfile",
             runtime.name
-        )));
+        );
+        return Err(ImageError { message, details: None }.into());
     }
     let id = inspected.id.clone().ok_or_else(|| SandboxError::Engine("an image without an id".into()))?;
     Ok(Image { id, size: inspected.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0) })

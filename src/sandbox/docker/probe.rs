@@ -172,7 +172,7 @@ fn runtime() -> Result<Runtime, SandboxError> {
         extensions: Vec::new(),
         entrypoints: Vec::new(),
         compile: None,
-        run: Template::parse(&[profile::RUNNER.to_owned()]).map_err(SandboxError::Image)?,
+        run: Template::parse(&[profile::RUNNER.to_owned()]).map_err(SandboxError::Engine)?,
         eval: None,
         env: BTreeMap::new(),
         writable: Vec::new(),
