@@ -23,6 +23,8 @@ const MAX_ENCODED_MB: f64 = 1.05;
 const TIME: Duration = Duration::from_secs(45);
 const FLOODS: usize = 2;
 const READERS: usize = 100;
+/// They read these, their artifacts, and what a running program has written.
+const RESULTS: usize = 5;
 const UPLOADS: usize = 50;
 /// Of each of two kinds.
 const BOMBS: usize = 10;
@@ -39,29 +41,56 @@ const LARGE: &str = "import os, sys\n\
 
 pub(crate) async fn measure(table: &mut Table) -> Result<()> {
     eprintln!("load: memory under everything together, {} s", TIME.as_secs());
-    let server = Server::start(&[]).await?;
+    // One more than there are floods, for the program that is read while it runs.
+    let server = Server::start(&["--workers", "3"]).await?;
     encoded(&server, 1).await?;
     let before = resident(server.pid(), "VmRSS")?;
     let (after, ()) = peak(server.pid(), encoded(&server, 2 * BOMBS)).await?;
     table.number("B08 RSS that 20 encoded bodies add", after - before, "MB").at_most(MAX_ENCODED_MB);
-    let large = server.eval(&json!({"code": LARGE})).await?;
-    let id = large["execution_id"].as_str().ok_or("a result without an id")?;
-    let (peak, note) = peak(server.pid(), together(&server, id)).await?;
+    let mut paths = Vec::new();
+    for _ in 0..RESULTS {
+        let result = server.eval(&json!({"code": LARGE})).await?;
+        let path = path_of(&result)?;
+        paths.extend([path.clone(), format!("{path}/artifacts/a"), format!("{path}/artifacts.tar")]);
+    }
+    let (running, accepted) = start(&server).await?;
+    paths.push(running);
+    let (peak, note) = peak(server.pid(), together(&server, &paths)).await?;
+    server.purge(&accepted).await?;
     table.number("P6 server RSS, peak of all together", peak, "MB").at_most(MAX_MB);
     table.note(note);
     server.stop().await
 }
 
+fn path_of(result: &Value) -> Result<String> {
+    let id = result["execution_id"].as_str().ok_or("a result without an id")?;
+    Ok(format!("/api/v1/executions/{id}"))
+}
+
+/// A program that has written much and goes on running.
+async fn start(server: &Server) -> Result<(String, Value)> {
+    let body =
+        json!({"code": format!("{LARGE}import time; time.sleep(600)"), "config": {"timeout_seconds": 600}});
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("{}/api/v1/exec/async", server.url());
+    let accepted: Value = client.post(url).json(&body).send().await?.json().await?;
+    let path = path_of(&accepted)?;
+    let asked = Instant::now();
+    loop {
+        let seen: Value = client.get(format!("{}{path}", server.url())).send().await?.json().await?;
+        if seen["status"] == "running" && seen["stderr"].as_str().is_some_and(|text| text.len() == 1 << 20) {
+            return Ok((path, accepted));
+        }
+        if asked.elapsed() > TIME {
+            return Err(format!("a program that writes nothing: {}", seen["status"]).into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// All of it at once.
-async fn together(server: &Server, id: &str) -> Result<String> {
+async fn together(server: &Server, paths: &[String]) -> Result<String> {
     let (until, address) = (Instant::now() + TIME, address(server.url()));
-    let execution = format!("/api/v1/executions/{id}");
-    let paths = [
-        execution.clone(),
-        execution.clone(),
-        format!("{execution}/artifacts/a"),
-        format!("{execution}/artifacts.tar"),
-    ];
     let readers = (0..READERS).map(|number| slow_reader(&address, &paths[number % paths.len()], until));
     let uploads = (0..UPLOADS).map(|_| stalled_upload(&address, until));
     let floods = (0..FLOODS).map(|_| flood(server, until));
@@ -85,7 +114,8 @@ async fn together(server: &Server, id: &str) -> Result<String> {
     )?;
     let sum = |counts: Vec<u32>| counts.iter().sum::<u32>();
     Ok(format!(
-        "P6: {FLOODS} floods ({} programs), {READERS} slow readers ({} answers), {UPLOADS} stalled uploads ({} in all), \
+        "P6: {FLOODS} floods ({} programs), {READERS} slow readers of {RESULTS} results and a running \
+         program ({} answers), {UPLOADS} stalled uploads ({} in all), \
          {BOMBS} callers with archive bombs ({}), {bodies} encoded bodies.",
         sum(floods),
         sum(readers),

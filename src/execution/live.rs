@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use crate::execution::content::Content;
-use crate::execution::live_files::{self, LiveFiles};
+use crate::execution::live_file::LiveFile;
 use crate::execution::record;
 use crate::execution::state::Output;
 use crate::runner::message::Phase;
@@ -48,7 +48,7 @@ pub struct Live {
     cap: usize,
     log: Mutex<Log>,
     /// What of it was asked for meanwhile, where that is large.
-    files: Mutex<LiveFiles>,
+    file: Mutex<Option<LiveFile>>,
     /// Counts changes, so that followers sleep without polling and miss nothing.
     version: watch::Sender<u64>,
 }
@@ -82,7 +82,7 @@ impl Live {
     #[must_use]
     pub fn new(cap: u64) -> Self {
         let cap = usize::try_from(cap).unwrap_or(usize::MAX);
-        Self { cap, log: Mutex::default(), files: Mutex::default(), version: watch::Sender::new(0) }
+        Self { cap, log: Mutex::default(), file: Mutex::default(), version: watch::Sender::new(0) }
     }
 
     /// Nothing is broken by a panic while the lock is held: every change is one append.
@@ -105,15 +105,15 @@ impl Live {
         self.change(|log| log.closed = true);
     }
 
-    /// What has been written so far. Small output is copied; large output is written to files without a name in this
+    /// What has been written so far. Small output is copied; large output is written to a file without a name in this
     /// folder. Blocks for that.
     ///
     /// # Errors
     /// The disk is full or broken.
     pub fn snapshot(&self, folder: &Path) -> io::Result<Output<Content>> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match self.try_snapshot(&mut files, folder) {
+            match self.try_snapshot(&mut file, folder) {
                 // A new attempt began meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => return done,
@@ -121,7 +121,7 @@ impl Live {
         }
     }
 
-    fn try_snapshot(&self, files: &mut LiveFiles, folder: &Path) -> io::Result<Output<Content>> {
+    fn try_snapshot(&self, file: &mut Option<LiveFile>, folder: &Path) -> io::Result<Output<Content>> {
         let (attempt, lengths) = {
             let log = self.log();
             let lengths = CHANNELS.map(|channel| log.channel(channel as usize).len());
@@ -131,7 +131,10 @@ impl Live {
             }
             (log.attempt, lengths)
         };
-        let files = files.of(attempt);
+        let file = match file {
+            Some(file) if file.is_of(attempt) => file,
+            stale => stale.insert(LiveFile::new(attempt, folder, self.cap)?),
+        };
         let mut written = |channel: Channel| {
             let channel = channel as usize;
             let more = |at: usize| {
@@ -142,7 +145,7 @@ impl Live {
                 let rest = &log.channel(channel)[at..];
                 Ok(rest[..rest.len().min(PIECE)].to_vec())
             };
-            live_files::content(&mut files[channel], lengths[channel], folder, more)
+            file.content(channel, lengths[channel], more)
         };
         Ok(Output {
             stdout: written(Channel::Stdout)?,

@@ -11,7 +11,7 @@ pub mod id;
 pub mod idempotency;
 pub mod intake;
 pub mod live;
-mod live_files;
+mod live_file;
 mod queue;
 mod record;
 mod recording;

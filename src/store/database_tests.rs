@@ -68,6 +68,16 @@ fn many_that_begin_at_once_find_one_database() {
 }
 
 #[test]
+fn keys_from_before_they_had_a_concurrency_have_none() {
+    let folder = folder();
+    let connection = Database::open(folder.path()).unwrap().connect().unwrap();
+    connection.execute_batch("ALTER TABLE keys DROP COLUMN concurrency; PRAGMA user_version = 2").unwrap();
+    drop(connection);
+    let keys = crate::store::Keys::open(folder.path()).unwrap().list().unwrap();
+    assert_eq!((keys.len(), keys[0].concurrency), (1, None));
+}
+
+#[test]
 fn a_newer_version_is_refused() {
     let folder = folder();
     let connection = Database::open(folder.path()).unwrap().connect().unwrap();

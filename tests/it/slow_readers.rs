@@ -77,6 +77,8 @@ async fn readers_of_a_finished_result_hold_no_copies_of_it() {
     let before = resident();
     let readers = join_all((0..READERS).map(|_| ask(app.address, "GET", &path, ""))).await;
     assert_small(before, "a finished result");
+    let open = open_files(&app.data().join("blobs"));
+    assert!(open <= READERS, "{open} files are open");
     drop(readers);
     assert_eq!(app.get(&path).await.assert_ok()["stdout"].as_str().unwrap().len() as u64, MEBIBYTES << 20);
     app.finish().await;
@@ -93,6 +95,7 @@ async fn readers_of_a_running_program_hold_no_copies_of_its_output() {
     let before = resident();
     let readers = join_all((0..READERS).map(|_| ask(app.address, "GET", &path, ""))).await;
     assert_small(before, "a running program");
+    assert_eq!(open_files(&app.data().join("spool")), 1, "one file for all of them");
     drop(readers);
     app.delete(&path).await;
     app.finish().await;
