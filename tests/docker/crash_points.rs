@@ -269,8 +269,7 @@ async fn nothing_is_lost_at_some_points() {
 #[allow(dead_code, reason = "benches/chaos runs it")]
 pub async fn sweep() -> bool {
     let began = Instant::now();
-    let idle = House::new(Scenario::Idle).trace().await;
-    let idle = &idle;
+    let idle = &every_start().await;
     let scenarios: Vec<Scenario> = Scenario::all().collect();
     let swept = futures::stream::iter(scenarios).map(|scenario| sweep_one(scenario, idle, began));
     let swept: Vec<Swept> = swept.buffer_unordered(AT_ONCE).collect().await;
@@ -297,6 +296,18 @@ pub async fn sweep() -> bool {
     let never: Vec<_> = named.iter().filter(|point| !reached.contains(*point)).collect();
     println!("  {} of {} points ended a server; never: {never:?}", reached.len(), named.len());
     fine && never.is_empty()
+}
+
+/// What a server passes from its start to its end, whatever it finds. The first may have to fill its runner's volume, which
+/// another server's start took away.
+async fn every_start() -> Trace {
+    let first = House::new(Scenario::Idle).trace().await;
+    let second = House::new(Scenario::Idle).trace().await;
+    let least = |(point, count): (String, u32)| {
+        let other = *second.get(&point)?;
+        Some((point, count.min(other)))
+    };
+    first.into_iter().filter_map(least).collect()
 }
 
 struct Swept {
