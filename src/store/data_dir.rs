@@ -8,6 +8,8 @@ use crate::failpoint;
 
 /// The least that a file system hands out, in bytes.
 const BLOCK: usize = 4096;
+/// Files that a folder with room takes at once.
+const ROOM: usize = 16;
 
 /// The data folder, locked for as long as this lives.
 #[derive(Debug)]
@@ -114,12 +116,18 @@ impl DataDir {
     }
 }
 
-/// Whether this folder takes another file. A full disk lets files be made, but not written.
+/// Whether this folder takes some more files. A full disk lets files be made, but not written; and the one or two that an
+/// attempt gave up when it failed for want of room are no room for the next.
 ///
 /// # Errors
 /// It does not.
 pub fn check_room(folder: &Path) -> io::Result<()> {
-    tempfile::tempfile_in(folder)?.write_all(&[0; BLOCK])
+    let file = |_| {
+        let mut file = tempfile::tempfile_in(folder)?;
+        file.write_all(&[0; BLOCK])?;
+        Ok(file)
+    };
+    (0..ROOM).map(file).collect::<io::Result<Vec<File>>>().map(drop)
 }
 
 /// The name in this file, made first where it is missing.
