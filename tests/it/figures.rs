@@ -70,18 +70,24 @@ async fn a_thousand_kills_that_race_with_the_end_have_one_result_each() {
 #[tokio::test]
 async fn an_artifact_that_is_read_while_it_goes_is_whole_or_not_there() {
     const KIB: usize = 2048;
+    const STEP: Duration = Duration::from_micros(200);
     let app = TestApp::with(|config| config.workers = Some(4)).await;
     let (mut whole, mut gone) = (0, 0);
-    for number in 0..200_u32 {
+    // By how many steps the readers start after the purge: a later start next time when all was there, an earlier one when
+    // all was gone, and so always close to the race, however busy the machine is.
+    let mut behind = 0_i32;
+    let steps = |count: i32| tokio::time::sleep(STEP * u32::try_from(count).unwrap_or(0));
+    for _ in 0..200 {
         let path = app.submit(&format!("artifacts {KIB}")).await;
         app.until(&path, "completed").await;
         let read = async |suffix: &str| {
+            steps(behind).await;
             let answer = app.client.get(app.url(&format!("{path}{suffix}"))).send().await.unwrap();
             let status = answer.status().as_u16();
             (status, answer.bytes().await.unwrap().len())
         };
         let purge = async {
-            tokio::time::sleep(Duration::from_micros(u64::from(number % 20) * 200)).await;
+            steps(-behind).await;
             app.delete(&format!("{path}?purge=true")).await.assert_ok();
         };
         let (one, all, ()) = tokio::join!(read("/artifacts/large.bin"), read("/artifacts.tar"), purge);
@@ -94,7 +100,9 @@ async fn an_artifact_that_is_read_while_it_goes_is_whole_or_not_there() {
                 200 => assert_eq!(bytes, expected, "a part of it"),
                 other => assert_eq!(other, 404),
             }
-            *(if status == 200 { &mut whole } else { &mut gone }) += 1;
+            let (count, change) = if status == 200 { (&mut whole, 1) } else { (&mut gone, -1) };
+            *count += 1;
+            behind += change;
         }
         app.get(&path).await.assert_problem(404, "not_found");
     }
