@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bollard::Docker;
+use bollard::models::Volume;
 use bollard::query_parameters::{ListContainersOptionsBuilder, ListVolumesOptions};
 use futures::StreamExt as _;
 use serde_json::json;
@@ -128,9 +129,11 @@ async fn settled(docker: &Docker, server: &Server) -> Result<State> {
         line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).ok_or("a status without it")
     };
     let volumes = docker.list_volumes(None::<ListVolumesOptions>).await?;
+    // Runners' volumes come and go with the starts of other servers.
+    let ours = |volume: &Volume| !volume.name.starts_with("execbox-runner-");
     Ok(State {
         containers: containers(docker).await?,
-        volumes: volumes.volumes.unwrap_or_default().len(),
+        volumes: volumes.volumes.unwrap_or_default().iter().filter(|volume| ours(volume)).count(),
         descriptors: std::fs::read_dir(process.join("fd"))?.count(),
         threads: std::fs::read_dir(process.join("task"))?.count(),
         resident_mb: field("VmRSS:")? * 1024.0 / 1e6,

@@ -5,6 +5,7 @@ mod blobs;
 mod data_dir;
 mod database;
 mod keys;
+mod readers;
 mod records;
 mod retention;
 #[allow(clippy::module_inception, reason = "the type that the module is about")]

@@ -1,14 +1,15 @@
 //! The durable store: records in the database, files beside it, and what keeps the two in step.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::failpoint;
 use crate::store::blobs::{Blobs, ContentHash, Hold, Pin};
+use crate::store::readers::Readers;
 use crate::store::records::{self, Acceptance, Accepted, Ending, Kept, Unfinished};
 use crate::store::retention::{self, Gone, RetentionPolicy};
 use crate::store::writer::{Durability, Writer};
@@ -24,10 +25,8 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     data: DataDir,
-    database: Database,
     writer: Writer,
-    /// Connections that read; one is made when none is idle.
-    readers: Mutex<Vec<Connection>>,
+    readers: Arc<Readers>,
     blobs: Arc<Blobs>,
     /// Finished executions that are kept.
     kept: AtomicUsize,
@@ -62,19 +61,18 @@ impl Store {
         let data = DataDir::open(root).map_err(|error| StoreError::DataDir(Arc::new(error)))?;
         let database = Database::open(root)?;
         failpoint::pass("start.database");
-        let reader = database.connect()?;
+        let connection = database.connect()?;
         let count = "SELECT count(*) FROM executions WHERE state = 2";
-        let kept = reader.query_row(count, [], |row| row.get::<_, i64>(0));
+        let kept = connection.query_row(count, [], |row| row.get::<_, i64>(0));
         let kept = kept.map_err(|error| database.error(&error))?;
         let blobs = Blobs::open(data.blobs(), data.trash())?;
         failpoint::pass("start.blobs");
         Ok(Self(Arc::new(Inner {
             blobs: Arc::new(blobs),
             writer: Writer::start(database.clone())?,
-            readers: Mutex::new(vec![reader]),
+            readers: Arc::new(Readers::open(database)?),
             kept: AtomicUsize::new(usize::try_from(kept).unwrap_or(0)),
             data,
-            database,
         })))
     }
 
@@ -325,16 +323,7 @@ impl Store {
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let inner = Arc::clone(&self.0);
-        let reading = tokio::task::spawn_blocking(move || {
-            let idle = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = idle.map_or_else(|| inner.database.connect(), Ok)?;
-            let found = read(&connection).map_err(|error| inner.database.error(&error));
-            inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            found
-        });
-        let found = reading.await.map_err(std::io::Error::other)?;
-        Ok(found?)
+        Ok(self.0.readers.read(read).await?)
     }
 }
 

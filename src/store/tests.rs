@@ -45,6 +45,24 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
+/// Open files of this process below a folder.
+fn open_files(folder: &std::path::Path) -> usize {
+    let targets = std::fs::read_dir("/proc/self/fd").unwrap().map_while(Result::ok);
+    targets.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(folder))).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_readers_at_once_leave_no_files_open() {
+    let folder = folder();
+    let store = Store::open(folder.path()).unwrap();
+    let id = finished(&store, "a", 1_000, 1).await;
+    assert!(is_kept(&store, "a", id).await);
+    let before = open_files(folder.path());
+    let found = futures::future::join_all((0..500).map(|_| is_kept(&store, "a", id))).await;
+    assert!(found.into_iter().all(|found| found));
+    assert_eq!(open_files(folder.path()), before);
+}
+
 #[tokio::test]
 async fn what_was_accepted_is_there_after_a_crash_and_in_order() {
     let folder = folder();
