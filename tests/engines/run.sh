@@ -32,11 +32,11 @@ suite() {
 # A word that the doctor said of a subject, from the log $1: line's start $2, and the expression that takes the word out.
 said() { sed -n "s/^\(ok\|warn\|FAIL\)  *$2  *$3.*/\2/p" "$1" | head -n 1; }
 
-# Passed and failed, from the closing line of nextest or of the built-in runner.
+# Passed and failed, from the closing line of nextest or of the built-in runner. A failed test's output has one, too, before it.
 counts() {
     sed -n -e 's/.*Summary .* tests\? run: \([0-9]*\) passed.*, \([0-9]*\) failed.*/\1 \2/p' \
         -e 's/.*Summary .* tests\? run: \([0-9]*\) passed.*/\1 0/p' \
-        -e 's/.*test result: .* \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$1" | head -n 1
+        -e 's/.*test result: .* \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' "$1" | tail -n 1
 }
 
 # Runs the rest, with its log in target/engines/NAME.log, and makes its row: name $1, what ran $2.

@@ -67,6 +67,8 @@ load_images() {
     engine_api "$(first_socket)" "/images/get?$names" |
         engine_api "$SOCKET" -X POST -H 'Content-Type: application/x-tar' -T - '/images/load?quiet=1' >"$OWN/loaded"
     if grep -q '"error"' "$OWN/loaded"; then fail "the images could not be loaded: $(cat "$OWN/loaded")"; fi
+    # A list without names gives an archive without images, and no error.
+    engine_api "$SOCKET" /images/json | grep -q execbox/bash || fail "no images were loaded; asked for: $names"
 }
 
 tests/engines/root.sh >/dev/null
