@@ -135,10 +135,10 @@ async fn a_server_that_dies_leaves_no_program_and_the_next_one_cleans_up() {
     let id = server.submit_code("bash", TICKING).await;
     server.wrote(&id, "tick 1").await;
     let label = server.label();
-    let data = server.crash().await;
-    assert_program_gone(&label).await;
-    assert_eq!(engine::containers(&label).await.len(), 1, "the dead container waits for the next start");
     let dead = engine::containers(&label).await.remove(0);
+    let data = server.crash().await;
+    // Its container may go before the next start: any server that starts on this host removes what dead ones left.
+    assert_program_gone(&label).await;
     let next = Server::start_on(data, &[]).await;
     assert_eq!(next.label(), label);
     assert!(!engine::containers(&label).await.contains(&dead));
