@@ -129,6 +129,7 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
 /// Fails closed: what must be refused in a container is tried before anyone's program is.
 async fn probed_sandbox(config: &Config, instance: &str) -> Result<DockerSandbox, Failure> {
     let sandbox = engine::connect(config, Some(instance)).await?;
+    sandbox.remove_other_builds().await.map_err(Failure::ours)?;
     let probed = sandbox.probe(&config.limit_policy().default).await;
     let report = probed.map_err(|error| {
         Failure::ours(format!("the container profile could not be probed, so nothing is served: {error}"))

@@ -134,8 +134,15 @@ impl DockerSandbox {
         let inner = &sandbox.0;
         inner.ownership.remove_orphans(&inner.engine).await?;
         inner.ensure_runner().await?;
-        inner.runner.remove_others(&inner.engine).await?;
         Ok(sandbox)
+    }
+
+    /// Removes what earlier builds of this binary left: volumes with their runners.
+    ///
+    /// # Errors
+    /// The Engine does not answer.
+    pub async fn remove_other_builds(&self) -> Result<(), SandboxError> {
+        self.0.runner.remove_others(&self.0.engine).await
     }
 
     /// What is known of the Engine.

@@ -38,6 +38,8 @@ const FOLDER: &str = "runner";
 /// Copying the binary, which may be large in a debug build.
 const COPY: Duration = Duration::from_secs(60);
 const QUICK: Duration = Duration::from_secs(10);
+/// Age until which the volume of another build stays.
+const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
 /// The binary that becomes PID 1. Its content stays on disk: it is large, and needed only to fill the volume.
 #[derive(Debug, Clone)]
@@ -122,13 +124,17 @@ impl Runner {
         }
     }
 
-    /// Removes the volumes of other builds that no container uses. A living server whose volume goes puts it back.
+    /// Removes the volumes of other builds that no container uses and that are not new. A living server whose volume goes
+    /// puts it back.
     pub(super) async fn remove_others(&self, engine: &Engine) -> Result<(), SandboxError> {
         let filters = HashMap::from([("label", vec![APP])]);
         let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
         let listed = engine.call("list volumes", QUICK, engine.docker.list_volumes(Some(options))).await?;
-        let names = listed.volumes.unwrap_or_default().into_iter().map(|volume| volume.name);
-        for name in names.filter(|name| name.starts_with(PREFIX) && *name != self.volume) {
+        let now = jiff::Timestamp::now();
+        let volumes = listed.volumes.unwrap_or_default().into_iter();
+        let old =
+            volumes.filter(|volume| is_old(volume.created_at.as_deref(), now)).map(|volume| volume.name);
+        for name in old.filter(|name| name.starts_with(PREFIX) && *name != self.volume) {
             let options = RemoveVolumeOptionsBuilder::default().build();
             // The Engine refuses while a container uses it, which is what we want.
             if let Err(error) =
@@ -139,6 +145,12 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// A new one may be that of a server which has just started and runs nothing yet. One whose age is not known stays.
+fn is_old(created_at: Option<&str>, now: jiff::Timestamp) -> bool {
+    let created = created_at.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    created.is_some_and(|created| now.duration_since(created) > KEPT)
 }
 
 /// The archive that the Engine unpacks into the volume: the binary under a name of its own first, then a hard link with
@@ -194,4 +206,24 @@ async fn import_empty_image(engine: &Engine) -> Result<(), SandboxError> {
         step.map_err(|error| SandboxError::Engine(format!("import: {error}")))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_volume_that_is_known_to_be_old_goes() {
+        let now = "2026-01-15T12:00:00Z".parse().unwrap();
+        for (created, old) in [
+            (Some("2026-01-15T10:59:59Z"), true),
+            (Some("2026-01-15T12:30:00+02:00"), true),
+            (Some("2026-01-15T11:30:00Z"), false),
+            (Some("2026-01-15T13:00:00Z"), false),
+            (Some("yesterday"), false),
+            (None, false),
+        ] {
+            assert_eq!(is_old(created, now), old, "{created:?}");
+        }
+    }
 }
