@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::body_full;
-use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, VolumeCreateRequest};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, Volume, VolumeCreateRequest};
 use bollard::query_parameters::{
     ContainerArchiveInfoOptionsBuilder, CreateImageOptionsBuilder, ListVolumesOptionsBuilder,
     RemoveVolumeOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
@@ -26,6 +27,8 @@ use crate::sandbox::docker::image::archive;
 use crate::sandbox::docker::ownership::{APP, Ownership};
 
 const PREFIX: &str = "execbox-runner-";
+/// Label that says when a volume was made.
+const MADE: &str = "execbox.made";
 /// Name of the runner inside its volume.
 const FILE: &str = "execbox";
 /// An image with nothing in it, for the container that fills the volume and never starts, and for the probe.
@@ -66,7 +69,8 @@ impl Runner {
         ownership: &Ownership,
         removals: &TaskTracker,
     ) -> Result<(), SandboxError> {
-        let labels = HashMap::from([(APP.to_owned(), "1".to_owned())]);
+        let made = (MADE.to_owned(), Timestamp::now().to_string());
+        let labels = HashMap::from([(APP.to_owned(), "1".to_owned()), made]);
         let request = VolumeCreateRequest {
             name: Some(self.volume.clone()),
             labels: Some(labels),
@@ -130,10 +134,10 @@ impl Runner {
         let filters = HashMap::from([("label", vec![APP])]);
         let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
         let listed = engine.call("list volumes", QUICK, engine.docker.list_volumes(Some(options))).await?;
-        let now = jiff::Timestamp::now();
+        let now = Timestamp::now();
         let volumes = listed.volumes.unwrap_or_default().into_iter();
-        let old =
-            volumes.filter(|volume| is_old(volume.created_at.as_deref(), now)).map(|volume| volume.name);
+        let made = |volume: &Volume| volume.labels.get(MADE).and_then(|made| made.parse().ok());
+        let old = volumes.filter(|volume| is_old(made(volume), now)).map(|volume| volume.name);
         for name in old.filter(|name| name.starts_with(PREFIX) && *name != self.volume) {
             let options = RemoveVolumeOptionsBuilder::default().build();
             // The Engine refuses while a container uses it, which is what we want.
@@ -147,10 +151,9 @@ impl Runner {
     }
 }
 
-/// A new one may be that of a server which has just started and runs nothing yet. One whose age is not known stays.
-fn is_old(created_at: Option<&str>, now: jiff::Timestamp) -> bool {
-    let created = created_at.and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    created.is_some_and(|created| now.duration_since(created) > KEPT)
+/// A new one may be that of a server which runs nothing yet. Builds that did not write down when they made it are old.
+fn is_old(made: Option<Timestamp>, now: Timestamp) -> bool {
+    made.is_none_or(|made| now.duration_since(made) > KEPT)
 }
 
 /// The archive that the Engine unpacks into the volume: the binary under a name of its own first, then a hard link with
@@ -213,17 +216,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_volume_that_is_known_to_be_old_goes() {
+    fn a_volume_goes_when_it_is_old() {
         let now = "2026-01-15T12:00:00Z".parse().unwrap();
-        for (created, old) in [
-            (Some("2026-01-15T10:59:59Z"), true),
-            (Some("2026-01-15T12:30:00+02:00"), true),
-            (Some("2026-01-15T11:30:00Z"), false),
-            (Some("2026-01-15T13:00:00Z"), false),
-            (Some("yesterday"), false),
-            (None, false),
+        for (made, old) in [
+            ("2026-01-15T10:59:59Z", true),
+            ("2026-01-15T12:30:00+02:00", true),
+            ("2026-01-15T11:30:00Z", false),
+            ("2026-01-15T13:00:00Z", false),
         ] {
-            assert_eq!(is_old(created, now), old, "{created:?}");
+            assert_eq!(is_old(Some(made.parse().unwrap()), now), old, "{made}");
         }
+        assert!(is_old(None, now));
     }
 }
