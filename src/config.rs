@@ -9,7 +9,11 @@ use clap::builder::BoolishValueParser;
 
 use crate::archive::ArchiveLimits;
 use crate::limits::{KIB, KeyCeilings, LimitPolicy, Limits, MIB};
+use crate::sandbox::docker::{PoolLimits, Reuse};
 use crate::store::RetentionPolicy;
+
+/// Memory that a container which waits is counted with, in MiB.
+const WARM_MB: u64 = 24;
 
 /// The data folder, unless another is named.
 const DATA_DIR: &str = "execbox-data";
@@ -46,11 +50,15 @@ pub struct Config {
     #[arg(long, env = "EXECBOX_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub workers: Option<u16>,
 
-    /// First numeric user id of the containers; worker N runs as this plus N.
-    // Never root or a system user; with every worker below 65536, the end of a default user namespace map.
+    /// First numeric user id of the containers: each that lives has one of its own, of the 5,000 from this on.
+    // Never root or a system user; all below 65536, the end of a default user namespace map.
     #[arg(long, env = "EXECBOX_UID_BASE", default_value_t = 20_000, value_name = "UID",
           value_parser = clap::value_parser!(u32).range(1_000..=60_000))]
     pub uid_base: u32,
+
+    /// How containers are used and kept warm.
+    #[command(flatten)]
+    pub containers: ContainerConfig,
 
     /// Executions that may wait; one more is answered 429.
     #[arg(long, env = "EXECBOX_QUEUE_LENGTH", default_value_t = 1_000, value_name = "N")]
@@ -92,6 +100,31 @@ pub struct DataDirConfig {
     /// Folder of the server's records. It may be in use.
     #[arg(long, env = "EXECBOX_DATA_DIR", default_value = DATA_DIR, value_name = "DIR")]
     pub data_dir: PathBuf,
+}
+
+/// How containers are used and kept warm.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Containers")]
+pub struct ContainerConfig {
+    /// Whether a container may serve more than one execution. `tenant` takes a host that lets a container make namespaces;
+    /// where a probe finds that it does not, the server says so and stays on `never`.
+    #[arg(long, env = "EXECBOX_REUSE", value_enum, default_value_t = Reuse::Never, value_name = "never|tenant")]
+    pub reuse: Reuse,
+
+    /// Containers that wait, started, for each language and set of limits that was used in the last 10 minutes: at least
+    /// this many.
+    #[arg(long, env = "EXECBOX_WARM_MIN", default_value_t = 1, value_name = "N")]
+    pub warm_min: usize,
+
+    /// The same at most; between the two the number follows the busiest second of the last minute. 0 keeps none warm.
+    /// Default: four for each worker.
+    #[arg(long, env = "EXECBOX_WARM_MAX", value_name = "N")]
+    pub warm_max: Option<usize>,
+
+    /// Memory of all containers that wait. Each counts as 24 MiB: its runner, its shim, and what the kernel holds for it.
+    // Measured on Engine 20.10: runner 2 MiB, containerd-shim 9 to 12 MiB, kernel memory some 3 MiB.
+    #[arg(long, env = "EXECBOX_WARM_MEMORY_MB", default_value_t = 1_024, value_name = "MIB")]
+    pub warm_memory_mb: u64,
 }
 
 /// Settings of image builds, which need the network.
@@ -262,6 +295,16 @@ impl Config {
     pub fn workers(&self) -> u16 {
         let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         self.workers.unwrap_or_else(|| u16::try_from(processors).unwrap_or(u16::MAX).max(2)).max(1)
+    }
+
+    /// How many containers wait.
+    #[must_use]
+    pub fn pool_limits(&self) -> PoolLimits {
+        let containers = &self.containers;
+        let most = containers.warm_max.unwrap_or(4 * usize::from(self.workers()));
+        let needed = most > 0 || containers.reuse == Reuse::Tenant;
+        let total = if needed { containers.warm_memory_mb / WARM_MB } else { 0 };
+        PoolLimits { least: containers.warm_min, most, total: usize::try_from(total).unwrap_or(usize::MAX) }
     }
 
     /// Waiting executions of one tenant, with the default resolved: others always find some room.

@@ -78,6 +78,7 @@ const CALLS: &[&str] = &[
     "remove volume",
     "attach",
     "start",
+    "update",
     "inspect",
     "kill",
     "remove",

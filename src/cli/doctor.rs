@@ -15,7 +15,7 @@ use crate::execution::spec::Stdin;
 use crate::limits::RequestedLimits;
 use crate::runner::probe::Outcome;
 use crate::runtime::Catalogue;
-use crate::sandbox::docker::DockerSandbox;
+use crate::sandbox::docker::{DockerSandbox, Reuse};
 
 use self::finding::{Finding, Level};
 
@@ -56,6 +56,7 @@ async fn examine(config: Config) -> Result<bool, Failure> {
     }
     let profile = probe(&sandbox, &config).await;
     show(&profile)?;
+    show(&reuse(&sandbox, &config).await)?;
     show(&base(&sandbox, &catalogue).await)?;
     let execution = match hello(config, catalogue, sandbox).await {
         Ok(finding) => finding,
@@ -92,7 +93,7 @@ fn disk(data_dir: &Path) -> Finding {
 
 /// What `serve` demands before it serves.
 async fn probe(sandbox: &DockerSandbox, config: &Config) -> Finding {
-    let report = match sandbox.probe(&config.limit_policy().default).await {
+    let report = match sandbox.probe(&config.limit_policy().default, Reuse::Never).await {
         Ok(report) => report,
         Err(error) => {
             return Finding::fail("probe", error, "mend what is said above first; serve refuses, too");
@@ -108,6 +109,31 @@ async fn probe(sandbox: &DockerSandbox, config: &Config) -> Finding {
     }
     let mend = "look whether the OCI runtime is to blame; the limits that the Engine was given are in force as it says";
     Finding::warn("probe", format!("{what}; this container does not tell of: {}", unknown.join("; ")), mend)
+}
+
+/// Which setting of --reuse is in force with these settings, and why.
+async fn reuse(sandbox: &DockerSandbox, config: &Config) -> Finding {
+    let wanted = config.containers.reuse;
+    match (wanted, sandbox.why_no_reuse(&config.limit_policy().default).await) {
+        (Reuse::Never, None) => Finding::ok(
+            "reuse",
+            "never is in force: each execution gets its own container; --reuse tenant works here, too",
+        ),
+        (Reuse::Never, Some(why)) => Finding::ok(
+            "reuse",
+            format!(
+                "never is in force: each execution gets its own container; --reuse tenant is not possible here: {why}"
+            ),
+        ),
+        (Reuse::Tenant, None) => {
+            Finding::ok("reuse", "tenant is in force: a container serves many executions of one tenant")
+        }
+        (Reuse::Tenant, Some(why)) => Finding::warn(
+            "reuse",
+            format!("never is in force, for --reuse tenant is not possible here: {why}"),
+            "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone; with              AppArmor: kernel.apparmor_restrict_unprivileged_userns and mounts in docker-default), or leave --reuse never",
+        ),
+    }
 }
 
 /// Where a missing image would come from.

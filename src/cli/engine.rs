@@ -3,7 +3,7 @@
 use crate::cli::failure::Failure;
 use crate::config::Config;
 use crate::runtime::Catalogue;
-use crate::sandbox::docker::{DockerConfig, DockerSandbox};
+use crate::sandbox::docker::{DockerConfig, DockerSandbox, PoolLimits};
 
 /// Names of the settings by which the Engine is reached and images are built.
 pub(super) const SETTINGS: [&str; 8] = [
@@ -30,6 +30,7 @@ pub(super) fn docker_config(config: &Config, instance: &str) -> Result<DockerCon
         build_proxy: config.build.build_proxy.clone(),
         build_network: config.build.build_network.clone(),
         build_timeout: std::time::Duration::from_secs(config.build.build_timeout_seconds),
+        pool: PoolLimits { least: 0, most: 0, total: 0 },
     })
 }
 
@@ -37,6 +38,12 @@ pub(super) fn docker_config(config: &Config, instance: &str) -> Result<DockerCon
 pub(super) async fn connect(config: &Config, instance: Option<&str>) -> Result<DockerSandbox, Failure> {
     let instance = instance.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
     DockerSandbox::connect(docker_config(config, &instance)?).await.map_err(Failure::ours)
+}
+
+/// For a server: with warm containers.
+pub(super) async fn connect_warm(config: &Config, instance: &str) -> Result<DockerSandbox, Failure> {
+    let docker = DockerConfig { pool: config.pool_limits(), ..docker_config(config, instance)? };
+    DockerSandbox::connect(docker).await.map_err(Failure::ours)
 }
 
 pub(super) fn catalogue(config: &Config) -> Result<Catalogue, Failure> {

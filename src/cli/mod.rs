@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     // Before anything else: in a container there is neither a terminal nor memory to spare.
     if args.get(1).is_some_and(|arg| arg == crate::runner::ARGUMENT) {
-        return crate::runner::main();
+        return crate::runner::main(args.get(2).map(OsString::as_os_str));
     }
     if args.get(1).is_some_and(|arg| arg == crate::runner::probe::ARGUMENT) {
         return crate::runner::probe::main(args.get(2).map(OsString::as_os_str));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::builder::BoolishValueParser;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::cli::failure::Failure;
 use crate::cli::signals::Signals;
@@ -15,7 +15,7 @@ use crate::execution::service::{Service, ServiceConfig};
 use crate::failpoint;
 use crate::http;
 use crate::runner::probe::Outcome;
-use crate::sandbox::docker::DockerSandbox;
+use crate::sandbox::docker::{DockerSandbox, Reuse, ReuseInForce};
 use crate::server::{self, App};
 use crate::store::{Keys, Store};
 use crate::telemetry::{self, Metrics};
@@ -128,15 +128,26 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
 
 /// Fails closed: what must be refused in a container is tried before anyone's program is.
 async fn probed_sandbox(config: &Config, instance: &str) -> Result<DockerSandbox, Failure> {
-    let sandbox = engine::connect(config, Some(instance)).await?;
+    let sandbox = engine::connect_warm(config, instance).await?;
     sandbox.remove_other_builds().await.map_err(Failure::ours)?;
-    let probed = sandbox.probe(&config.limit_policy().default).await;
+    let limits = config.limit_policy().default;
+    let probed = sandbox.probe(&limits, Reuse::Never).await;
     let report = probed.map_err(|error| {
         Failure::ours(format!("the container profile could not be probed, so nothing is served: {error}"))
     })?;
     report.require().map_err(Failure::ours)?;
     info!(refused = report.that(Outcome::Refused).count(), "the container profile holds");
+    tell(&sandbox.set_reuse(config.containers.reuse, &limits).await);
     Ok(sandbox)
+}
+
+fn tell(ReuseInForce { reuse, why_not }: &ReuseInForce) {
+    match why_not {
+        None => info!(?reuse, "the setting of --reuse is in force"),
+        Some(why) => {
+            warn!(in_force = ?reuse, %why, "--reuse is not possible here: each execution gets its own container")
+        }
+    }
 }
 
 fn service_config(config: &Config, tenants: usize) -> ServiceConfig {

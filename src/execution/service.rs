@@ -177,8 +177,8 @@ impl Service {
             runtime: Handle::current(),
         });
         recovery::take_up(&inner, catalogue).await?;
-        for slot in 0..config.workers {
-            tokio::spawn(worker::work(Arc::clone(&inner), slot));
+        for _ in 0..config.workers {
+            tokio::spawn(worker::work(Arc::clone(&inner)));
         }
         tokio::spawn(sweep(Arc::downgrade(&inner)));
         Ok(Self(inner))

@@ -22,13 +22,13 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Before a store that failed is tried again.
 const STORE_DELAY: Duration = Duration::from_secs(1);
 
-pub(super) async fn work(inner: Arc<Inner>, slot: u16) {
+pub(super) async fn work(inner: Arc<Inner>) {
     while let Some(taken) = inner.queue.pop().await {
-        see_through(&inner, &taken.item, slot).await;
+        see_through(&inner, &taken.item).await;
     }
 }
 
-async fn see_through(inner: &Inner, entry: &Entry, slot: u16) {
+async fn see_through(inner: &Inner, entry: &Entry) {
     let Some(spec) = entry.spec() else { return };
     // It still counts as waiting, and a kill ends it at once.
     until_ready(inner, entry).await;
@@ -37,7 +37,7 @@ async fn see_through(inner: &Inner, entry: &Entry, slot: u16) {
     }
     entry.start();
     let taken = Instant::now();
-    let ended = attempts(inner, entry, &spec, slot).await;
+    let ended = attempts(inner, entry, &spec).await;
     let unfinished = ended.as_ref().map_or(true, |report| report.outcome.reason == Reason::Killed);
     if entry.is_left() && unfinished {
         return put_back(inner, entry).await;
@@ -71,17 +71,12 @@ async fn until_ready(inner: &Inner, entry: &Entry) {
 
 /// Tries until there is a report, or no further try would help. An attempt that found the engine away is made again
 /// once it is back, and does not count; one whose program was lost with the engine does.
-async fn attempts(
-    inner: &Inner,
-    entry: &Entry,
-    spec: &Arc<ExecutionSpec>,
-    slot: u16,
-) -> Result<Report, SandboxError> {
+async fn attempts(inner: &Inner, entry: &Entry, spec: &Arc<ExecutionSpec>) -> Result<Report, SandboxError> {
     let mut attempt = entry.begun() + 1;
     loop {
         begin(inner, entry, attempt).await?;
         entry.live.restart();
-        let error = match one_attempt(inner, entry, spec, slot, attempt).await {
+        let error = match one_attempt(inner, entry, spec, attempt).await {
             Ok(report) => return Ok(report),
             Err(error) => error,
         };
@@ -153,11 +148,10 @@ async fn one_attempt(
     inner: &Inner,
     entry: &Entry,
     spec: &Arc<ExecutionSpec>,
-    slot: u16,
     attempt: u32,
 ) -> Result<Report, SandboxError> {
     let artifact_dir = inner.store.data().attempt_dir(&entry.id.to_string(), attempt)?;
-    let job = Job { id: entry.id, attempt, slot, spec: Arc::clone(spec), artifact_dir };
+    let job = Job { id: entry.id, attempt, spec: Arc::clone(spec), artifact_dir };
     let run = inner.sandbox.run(job, &*entry.live, entry.cancel.clone());
     // One broken execution must not take its worker along.
     AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {

@@ -29,6 +29,8 @@ pub enum Kind {
     StdinEnd = 0x07,
     /// To the runner: kill the program now, and report.
     Kill = 0x08,
+    /// To a runner that serves several executions: nothing more comes for the one that ended.
+    Settle = 0x09,
     /// From the runner: ready for `Start`.
     Hello = 0x81,
     /// From the runner: [`super::message::PhaseStart`].
@@ -47,10 +49,12 @@ pub enum Kind {
     Notice = 0x88,
     /// From the runner: [`super::message::End`], always last.
     End = 0x89,
+    /// From the runner: `Start` is here, and this runner lives.
+    Accepted = 0x8a,
 }
 
 impl Kind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::Start,
         Self::Dir,
         Self::File,
@@ -59,6 +63,7 @@ impl Kind {
         Self::Stdin,
         Self::StdinEnd,
         Self::Kill,
+        Self::Settle,
         Self::Hello,
         Self::Phase,
         Self::Stdout,
@@ -68,6 +73,7 @@ impl Kind {
         Self::Artifact,
         Self::Notice,
         Self::End,
+        Self::Accepted,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {

@@ -17,8 +17,56 @@ pub struct Start {
     pub output_bytes: u64,
     /// Bytes of stdout and stderr together at which a phase is stopped as a flood.
     pub flood_bytes: u64,
+    /// Hard limits of each process of the program.
+    pub rlimits: Rlimits,
+    /// Size of the workspace.
+    pub disk: DiskSpec,
     /// Which files come back.
     pub artifacts: ArtifactSpec,
+}
+
+/// Limits of one process that differ from one execution to the next; the others are the container's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimits {
+    /// Processor time, in seconds: a backstop behind the wall clock.
+    pub cpu_seconds: u64,
+    /// Size of a file, in bytes.
+    pub file_bytes: u64,
+}
+
+/// Size of a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DiskSpec {
+    /// In bytes.
+    pub bytes: u64,
+    /// Files and folders.
+    pub inodes: u64,
+}
+
+/// What a container that serves several executions has for each: its argument.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomSpec {
+    /// Empty file systems. The workspace gets the size that the execution asks for.
+    pub folders: Vec<RoomFolder>,
+    /// Paths that show nothing.
+    pub masked: Vec<String>,
+    /// Paths that can't be written to.
+    pub readonly: Vec<String>,
+}
+
+/// An empty file system in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomFolder {
+    /// Where it is mounted.
+    pub path: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Files and folders.
+    pub inodes: u64,
+    /// Whether programs in it can be started.
+    pub exec: bool,
+    /// Its permissions.
+    pub mode: u32,
 }
 
 /// One program to start.

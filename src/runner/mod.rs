@@ -4,16 +4,19 @@
 //! sends as hostile too, and checks it again. One thread, no async: it waits in `poll`.
 
 mod artifacts;
+mod emptiness;
 pub mod frame;
 mod link;
 pub mod message;
 mod phase;
 pub mod probe;
+mod room;
 mod stdin;
 mod sys;
 mod usage;
 mod workspace;
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -22,6 +25,8 @@ use frame::Kind;
 use link::{Link, LinkError};
 use message::{End, Exit, Phase, PhaseEnd, Start};
 use phase::Conditions;
+use room::Room;
+use usage::Peak;
 use workspace::Workspace;
 
 pub(crate) use sys::bound_heaps;
@@ -33,10 +38,14 @@ pub const WORKSPACE: &str = "/work";
 /// Folder for compile output, inside the workspace: never an artifact, and no project may bring it.
 pub const BUILD_FOLDER: &str = ".execbox";
 
-/// Serves one execution and ends.
+/// Serves one execution and ends. With the description of rooms ([`message::RoomSpec`], JSON), one after the other.
 #[must_use]
-pub fn main() -> ExitCode {
-    match serve() {
+pub fn main(rooms: Option<&OsStr>) -> ExitCode {
+    let ended = match rooms {
+        None => sys::hide().map_err(LinkError::from).and_then(|()| serve(None)),
+        Some(spec) => room::serve(spec),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             sys::kill_all();
@@ -47,8 +56,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve() -> Result<(), LinkError> {
-    sys::hide()?;
+/// One execution, as the first process of a container or of a room in it.
+fn serve(room: Option<&Room>) -> Result<(), LinkError> {
     let signals = sys::child_signals()?;
     let mut link = Link::new()?;
     link.send(Kind::Hello, &[])?;
@@ -56,6 +65,11 @@ fn serve() -> Result<(), LinkError> {
         Kind::Start => Ok(serde_json::from_slice(frame.payload)?),
         other => Err(LinkError::OutOfTurn(other)),
     })?;
+    link.send(Kind::Accepted, &[])?;
+    let peak = Peak::begin(room.is_some());
+    if let Some(room) = room {
+        room.close(start.disk)?;
+    }
     let mut end = End {
         nonce: start.nonce.clone(),
         no_room: None,
@@ -71,8 +85,23 @@ fn serve() -> Result<(), LinkError> {
         let conditions = Conditions { start: &start, workspace: &workspace, signals: &signals };
         phases(&conditions, &mut link, &mut end)?;
     }
-    end.memory_peak_bytes = usage::memory_peak();
-    link.send_message(Kind::End, &end)
+    end.memory_peak_bytes = peak.read();
+    link.send_message(Kind::End, &end)?;
+    if room.is_some() { settle(&mut link) } else { Ok(()) }
+}
+
+/// Reads what was still under way for an execution that has ended.
+fn settle(link: &mut Link) -> Result<(), LinkError> {
+    loop {
+        let settled = link.receive(|frame| match frame.kind {
+            Kind::Settle => Ok(true),
+            Kind::Stdin | Kind::StdinEnd | Kind::Kill => Ok(false),
+            other => Err(LinkError::OutOfTurn(other)),
+        })?;
+        if settled {
+            return Ok(());
+        }
+    }
 }
 
 /// Compiles where that is asked for, runs, and sends what is left.

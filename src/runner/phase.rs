@@ -107,7 +107,7 @@ impl Running {
         if phase == Phase::Compile {
             command.stdin(Stdio::null());
         }
-        sys::prepare_child(&mut command, &to_result);
+        sys::prepare_child(&mut command, &to_result, start.rlimits);
         let child = command.spawn()?;
         Ok(Self {
             pid: Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)),

@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sched::{CloneFlags, clone};
 use nix::sys::prctl;
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeValLike as _;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_raw, pipe2, setsid, write};
+
+use crate::runner::message::Rlimits;
 
 /// From this size on, memory goes back to the system as soon as it is freed.
 const LARGE: i32 = 64 << 10;
@@ -65,8 +68,25 @@ pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Room for the first process of new namespaces until it starts programs.
+const STACK: usize = 1 << 20;
+
+/// Runs this in a copy of this process, the first in its own user, mount, pid, ipc and uts namespaces. What it gives is
+/// the copy's exit code.
+pub(super) fn in_namespaces(mut first: impl FnMut() -> isize) -> io::Result<Pid> {
+    let flags = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    let mut stack = vec![0; STACK];
+    // SAFETY: this process has one thread, so its copy finds no lock held that nobody gives back; without CLONE_VM the copy
+    // has memory of its own, the stack included, which therefore outlives it there.
+    Ok(unsafe { clone(Box::new(&mut first), &mut stack, flags, Some(Signal::SIGCHLD as i32)) }?)
+}
+
 /// What the program's process does between fork and exec.
-pub(super) fn prepare_child(command: &mut Command, result: &OwnedFd) {
+pub(super) fn prepare_child(command: &mut Command, result: &OwnedFd, rlimits: Rlimits) {
     let result = result.as_raw_fd();
     // SAFETY: the closure runs after fork in a process with one thread. It only makes system calls through nix, on
     // values that it captured by copy, and allocates nothing; errors are plain numbers.
@@ -74,6 +94,8 @@ pub(super) fn prepare_child(command: &mut Command, result: &OwnedFd) {
         command.pre_exec(move || {
             setsid()?;
             expendable()?;
+            setrlimit(Resource::RLIMIT_CPU, rlimits.cpu_seconds, rlimits.cpu_seconds)?;
+            setrlimit(Resource::RLIMIT_FSIZE, rlimits.file_bytes, rlimits.file_bytes)?;
             // Nothing in this process owns RESULT_FD, and the runner keeps `result` open until after exec. dup2 leaves
             // close-on-exec off, so the copy must outlive this closure.
             let copy = dup2_raw(BorrowedFd::borrow_raw(result), RESULT_FD)?;
@@ -128,4 +150,10 @@ pub(super) fn children_cpu() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return Duration::ZERO };
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+/// Most memory that any one child had which was reaped so far, in bytes.
+pub(super) fn largest_child() -> u64 {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return 0 };
+    u64::try_from(usage.max_rss()).unwrap_or(0) << 10
 }

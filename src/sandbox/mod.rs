@@ -26,12 +26,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// One attempt at running a spec.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Names the container, with the attempt.
+    /// For the log.
     pub id: crate::execution::id::ExecutionId,
     /// 1 for the first.
     pub attempt: u32,
-    /// The worker that runs it; picks the container's user id.
-    pub slot: u16,
     /// What to run.
     pub spec: Arc<ExecutionSpec>,
     /// An existing, empty folder of this attempt's own for artifacts.

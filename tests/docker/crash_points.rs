@@ -63,6 +63,10 @@ impl House {
 
     fn flags(&self, more: &[&str]) -> Vec<String> {
         let mut flags: Vec<String> = more.iter().map(|flag| (*flag).to_owned()).collect();
+        if self.scenario != Scenario::Work(Kind::Resized) {
+            // What is made in the background passes points at any time.
+            flags.extend(["--warm-max".into(), "0".into()]);
+        }
         match self.scenario {
             Scenario::Work(Kind::Drained) => flags.extend(["--drain-seconds".into(), "1".into()]),
             Scenario::Work(Kind::Built) => {

@@ -37,10 +37,12 @@ pub enum Kind {
     Paused,
     /// Async, in an image that has to be built.
     Built,
+    /// Async, in a container that waited and whose limits are changed for it.
+    Resized,
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Inline,
         Self::Large,
         Self::Artifacts,
@@ -53,6 +55,7 @@ impl Kind {
         Self::Lost,
         Self::Paused,
         Self::Built,
+        Self::Resized,
     ];
     /// Those that need nothing but a server.
     pub const PLAIN: [Self; 8] = [
@@ -149,7 +152,9 @@ impl Work {
     fn code(&self) -> String {
         let number = self.number;
         match self.kind {
-            Kind::Inline | Kind::Keyed | Kind::Sync | Kind::Killed | Kind::Built => format!("echo {number}"),
+            Kind::Inline | Kind::Keyed | Kind::Sync | Kind::Killed | Kind::Built | Kind::Resized => {
+                format!("echo {number}")
+            }
             Kind::Large => "sha256sum < large.txt".into(),
             Kind::Artifacts => {
                 format!("echo {number} > small.txt; seq {number} 20000 > big.txt; echo {number}")
@@ -174,6 +179,13 @@ impl Work {
             Kind::Built => {
                 let files = json!([{"name": "main.crash", "content": self.code()}]);
                 json!({"language": "crash", "files": files, "labels": labels})
+            }
+            Kind::Resized => {
+                json!({"language": "bash", "code": self.code(), "labels": labels, "config": {"memory_mb": 300}})
+            }
+            // By which its container is found.
+            Kind::Lost | Kind::Paused => {
+                json!({"language": "bash", "code": self.code(), "labels": labels, "script_args": [self.word()]})
             }
             _ => json!({"language": "bash", "code": self.code(), "labels": labels}),
         }
@@ -295,13 +307,29 @@ impl Work {
     }
 
     /// Its container, which goes when the server dies.
-    async fn container(&self) -> Result<String, Broken> {
-        let label = format!("execbox.execution={}", self.id.as_deref().unwrap_or_default());
-        engine::containers(&label).await.pop().ok_or_else(|| Broken("it has no container".into()))
+    async fn container(&self, server: &Address) -> Result<String, Broken> {
+        let found = engine::container_of(&server.label, &self.word()).await;
+        found.ok_or_else(|| Broken("it has no container".into()))
+    }
+
+    /// Has a container wait that this can take when its limits are changed.
+    async fn warm_up(client: &reqwest::Client, server: &Address) -> Result<(), Broken> {
+        let began = Instant::now();
+        let body = json!({"language": "bash", "code": "true"});
+        client.post(format!("{}/api/v1/eval", server.url)).json(&body).timeout(PATIENCE).send().await?;
+        while engine::containers(&server.label).await.is_empty() && began.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Its runner has to say that it waits.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok(())
     }
 
     /// Does all of it, as far as the server lives.
     pub async fn run(&mut self, client: &reqwest::Client, server: &Address) -> Result<(), Broken> {
+        if self.kind == Kind::Resized {
+            Self::warm_up(client, server).await?;
+        }
         self.send(client, server).await?;
         match self.kind {
             Kind::Killed => self.kill(client, server).await?,
@@ -316,13 +344,13 @@ impl Work {
             Kind::Lost => {
                 self.wrote(client, server).await?;
                 let options = KillContainerOptionsBuilder::default().signal("KILL").build();
-                let container = self.container().await?;
+                let container = self.container(server).await?;
                 engine::engine().await.kill_container(&container, Some(options)).await?;
                 self.wait(client, server).await?;
             }
             Kind::Paused => {
                 self.wrote(client, server).await?;
-                let container = self.container().await?;
+                let container = self.container(server).await?;
                 engine::engine().await.pause_container(&container).await?;
                 self.kill(client, server).await?;
             }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerInspectResponse, ContainerSummaryStateEnum};
 use bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, TopOptionsBuilder,
 };
 
 /// The Engine that the server finds by itself, too.
@@ -25,11 +25,53 @@ pub async fn containers(label: &str) -> Vec<String> {
     listed.into_iter().filter_map(|container| container.id).collect()
 }
 
-/// Waits until a container with this label runs, and inspects it.
+/// Command lines of the processes in a container, but for the runner's. Empty where it is gone.
+async fn programs(docker: &Docker, id: &str) -> Vec<String> {
+    let options = TopOptionsBuilder::default().ps_args("-eo pid,args").build();
+    // An Engine that lets containers live through its restart was seen to never answer for one that is going.
+    let top = tokio::time::timeout(Duration::from_secs(2), docker.top_processes(id, Some(options)));
+    let Ok(Ok(top)) = top.await else { return Vec::new() };
+    let commands = top.processes.unwrap_or_default().into_iter().filter_map(|row| row.get(1).cloned());
+    commands.filter(|command| !command.contains("execbox __runner")).collect()
+}
+
+/// The container with this label in which a program runs whose command line contains this.
+pub async fn container_of(label: &str, program: &str) -> Option<String> {
+    for id in containers(label).await {
+        if programs(&engine().await, &id).await.iter().any(|command| command.contains(program)) {
+            return Some(id);
+        }
+    }
+    None
+}
+
+/// Waits until all containers with this label are some that wait for an execution: they run, and no program in them.
+pub async fn assert_idle(docker: &Docker, label: &str) {
+    let filters = HashMap::from([("label", vec![label])]);
+    let began = Instant::now();
+    loop {
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let mut busy = Vec::new();
+        for container in docker.list_containers(Some(options)).await.unwrap() {
+            let id = container.id.unwrap();
+            let runs = container.state == Some(ContainerSummaryStateEnum::RUNNING);
+            if !runs || !programs(docker, &id).await.is_empty() {
+                busy.push(id);
+            }
+        }
+        if busy.is_empty() {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "containers of {label} are left: {busy:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until a program runs in a container with this label, and inspects that.
 pub async fn running(label: &str) -> ContainerInspectResponse {
     let began = Instant::now();
     loop {
-        for id in containers(label).await {
+        if let Some(id) = container_of(label, "").await {
             let inspected = engine().await.inspect_container(&id, None::<InspectContainerOptions>).await;
             if let Ok(inspected) = inspected
                 && inspected.state.as_ref().is_some_and(|state| state.running == Some(true))

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::{ListContainersOptionsBuilder, ListImagesOptionsBuilder};
+use bollard::query_parameters::ListImagesOptionsBuilder;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -88,7 +88,7 @@ async fn run_through(flags: &'static [&'static str], signals: &[Signal]) -> Vec<
         let fine = got == right && attempt <= 2 && resumed < RESUMED;
         let wrong = (!fine).then(|| format!("{signal}, resumed after {resumed:?}: {result:#}"));
         done.push(Restart { signal, resumed, attempt, wrong });
-        assert_gone(&private, &server.label()).await;
+        engine::assert_idle(&private.docker(), &server.label()).await;
     }
     server.finish().await;
     done
@@ -132,18 +132,4 @@ pub async fn many(count: usize) -> bool {
         }
     }
     fine
-}
-
-async fn assert_gone(private: &PrivateEngine, label: &str) {
-    let began = Instant::now();
-    loop {
-        let filters = std::collections::HashMap::from([("label", vec![label])]);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let left = private.docker().list_containers(Some(options)).await.unwrap();
-        if left.is_empty() {
-            return;
-        }
-        assert!(began.elapsed() < Duration::from_secs(15), "containers are left: {left:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

@@ -105,7 +105,8 @@ async fn a_server_never_runs_out_of_descriptors_and_gets_them_all_back() {
     assert!(descriptors(&server) < 128, "{} descriptors", descriptors(&server));
     drop(idle);
     let began = Instant::now();
-    while descriptors(&server) > before + 2 {
+    // The second number: containers that wait.
+    while descriptors(&server) > before + 2 + 8 {
         assert!(began.elapsed() < Duration::from_secs(20), "{} descriptors are left", descriptors(&server));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

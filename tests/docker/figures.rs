@@ -1,6 +1,7 @@
 //! The figures that are held with the real Engine. `make figures` runs the full counts, prints every line, and fails when
 //! one is over; with every other run of the tests the counts are small, and only what no slow machine excuses fails.
 
+use execbox::sandbox::docker::Reuse;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -147,11 +148,11 @@ async fn kills_at_any_moment_leave_one_result_and_nothing_else() {
 async fn the_probe_of_a_start_is_fast_and_whole() {
     let sandbox = sandbox("figures-probe").await;
     // The first puts the runner into its volume.
-    sandbox.probe(&limits()).await.unwrap();
+    sandbox.probe(&limits(), Reuse::Never).await.unwrap();
     let (mut samples, mut rows) = (Vec::new(), (0, 0, 0));
     for _ in 0..count(3, 20) {
         let began = Instant::now();
-        let report = sandbox.probe(&limits()).await.unwrap();
+        let report = sandbox.probe(&limits(), Reuse::Never).await.unwrap();
         samples.push(began.elapsed());
         let found = |outcome| report.that(outcome).count();
         rows = (found(Outcome::Refused), found(Outcome::Unknown), found(Outcome::Worked));

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use execbox::store::{KeySpec, Keys, Scope};
 use serde_json::{Value, json};
 
+use crate::engine;
 use crate::projects::tar_of;
 use crate::server::Server;
 
@@ -23,6 +24,10 @@ struct House {
 
 impl House {
     async fn open(workers: &str, uid_base: &str) -> Self {
+        Self::open_with(workers, uid_base, &[]).await
+    }
+
+    async fn open_with(workers: &str, uid_base: &str, more: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
         let keys = {
             let keys = Keys::open(data.path()).unwrap();
@@ -32,7 +37,7 @@ impl House {
             })
         };
         // User ids of its own: what other tests run at this moment must not count.
-        let flags = ["--workers", workers, "--uid-base", uid_base];
+        let flags = [&["--workers", workers, "--uid-base", uid_base], more].concat();
         Self { server: Server::start_on(data, &flags).await, keys }
     }
 
@@ -167,5 +172,29 @@ async fn what_a_program_leaves_the_next_one_never_finds() {
         after.assert_clean();
         assert_eq!(after.counts(), alone.counts(), "{mode}: what the kernel counts was not given back");
     }
+    house.server.finish().await;
+}
+
+/// One container serves both programs of a tenant, and the second finds nothing of the first: as if it had its own.
+#[tokio::test]
+async fn what_a_program_leaves_the_next_one_in_its_container_never_finds() {
+    // Nothing waits that could be taken instead.
+    let house = House::open_with("1", "20700", &["--reuse", "tenant", "--warm-max", "0"]).await;
+    let label = house.server.label();
+    let alone = house.run(0, "look").await;
+    alone.assert_clean();
+    let container = engine::containers(&label).await;
+    assert_eq!(container.len(), 1, "one waits for its tenant");
+    for _ in 0..2 {
+        house.run(0, "leave").await.assert_planted();
+        let after = house.run(0, "look").await;
+        after.assert_clean();
+        assert_eq!(after.counts(), alone.counts(), "what the kernel counts was not given back");
+    }
+    assert_eq!(engine::containers(&label).await, container, "all of it ran in one container");
+
+    house.run(1, "look").await.assert_clean();
+    let both = engine::containers(&label).await;
+    assert!(both.len() == 2 && both.contains(&container[0]), "another tenant has its own: {both:?}");
     house.server.finish().await;
 }

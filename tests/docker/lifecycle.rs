@@ -135,7 +135,7 @@ async fn a_server_that_dies_leaves_no_program_and_the_next_one_cleans_up() {
     let id = server.submit_code("bash", TICKING).await;
     server.wrote(&id, "tick 1").await;
     let label = server.label();
-    let dead = engine::containers(&label).await.remove(0);
+    let dead = engine::running(&label).await.id.unwrap();
     let data = server.crash().await;
     // Its container may go before the next start: any server that starts on this host removes what dead ones left.
     assert_program_gone(&label).await;

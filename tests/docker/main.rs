@@ -59,6 +59,7 @@ mod leaks;
 mod lifecycle;
 mod output;
 mod patience;
+mod pool;
 mod private_engine;
 mod probe;
 mod profile;

@@ -8,7 +8,7 @@ use execbox::config::Config;
 use execbox::limits::Limits;
 use execbox::runner::probe::Outcome;
 use execbox::sandbox::Sandbox as _;
-use execbox::sandbox::docker::{DockerConfig, DockerSandbox, ProbeReport};
+use execbox::sandbox::docker::{DockerConfig, DockerSandbox, PoolLimits, ProbeReport, Reuse};
 
 use crate::registry;
 use crate::server::EXECBOX;
@@ -25,6 +25,7 @@ pub async fn sandbox(instance: &str) -> DockerSandbox {
         build_proxy: None,
         build_network: "none".to_owned(),
         build_timeout: Duration::from_secs(1),
+        pool: PoolLimits { least: 0, most: 0, total: 0 },
     };
     DockerSandbox::connect(config).await.expect("an Engine must be there; run deploy/setup-engine.sh")
 }
@@ -42,29 +43,39 @@ fn print(report: &ProbeReport) {
 #[tokio::test]
 async fn everything_forbidden_is_refused() {
     let sandbox = sandbox("probe-refused").await;
-    let report = sandbox.probe(&limits()).await.unwrap();
+    for reuse in [Reuse::Never, Reuse::Tenant] {
+        let report = sandbox.probe(&limits(), reuse).await.unwrap();
+        print(&report);
+        assert_eq!(report.require(), Ok(()), "{reuse:?}");
+        assert!(report.that(Outcome::Refused).count() >= 300, "{reuse:?}: {}", report.rows.len());
+    }
     sandbox.close().await;
-    print(&report);
-    assert_eq!(report.require(), Ok(()));
-    assert!(report.that(Outcome::Refused).count() >= 300, "{}", report.rows.len());
 }
 
 /// Each attempt that a case of `tests/hostile.toml` names was made, and did not work.
 #[tokio::test]
 async fn every_case_has_its_rows() {
     let sandbox = sandbox("probe-cases").await;
-    let report = sandbox.probe(&limits()).await.unwrap();
-    sandbox.close().await;
-    for (id, case) in registry::read().unwrap() {
-        for attempt in &case.rows {
-            let found: Vec<_> =
-                report.rows.iter().filter(|row| row.name.starts_with(attempt.as_str())).collect();
-            assert!(!found.is_empty(), "{id}: nobody tried {attempt}");
-            for row in found {
-                assert_ne!(row.outcome, Outcome::Worked, "{id}: {} ({})", row.name, row.detail);
+    for reuse in [Reuse::Never, Reuse::Tenant] {
+        let report = sandbox.probe(&limits(), reuse).await.unwrap();
+        for (id, case) in registry::read().unwrap() {
+            for attempt in &case.rows {
+                let found: Vec<_> =
+                    report.rows.iter().filter(|row| row.name.starts_with(attempt.as_str())).collect();
+                assert!(!found.is_empty(), "{id}, {reuse:?}: nobody tried {attempt}");
+                for row in found {
+                    assert_ne!(
+                        row.outcome,
+                        Outcome::Worked,
+                        "{id}, {reuse:?}: {} ({})",
+                        row.name,
+                        row.detail
+                    );
+                }
             }
         }
     }
+    sandbox.close().await;
 }
 
 /// Limits at the low end of what settings can say must not make the probe itself fail.
@@ -80,7 +91,7 @@ async fn small_limits_leave_room_for_the_probe() {
         timeout_ms: 1000,
         ..limits()
     };
-    let report = sandbox.probe(&small).await.unwrap();
+    let report = sandbox.probe(&small, Reuse::Never).await.unwrap();
     sandbox.close().await;
     assert_eq!(report.require(), Ok(()));
 }
@@ -137,7 +148,7 @@ async fn a_loosened_profile_is_refused_by_name() {
             loosen(&mut body);
             body
         };
-        let report = sandbox.probe_altered(&limits(), 1, alter).await.unwrap();
+        let report = sandbox.probe_altered(&limits(), Reuse::Never, alter).await.unwrap();
         let refusal = report.require().unwrap_err();
         assert!(refusal.contains(name), "{name} is not among: {refusal}");
     }

@@ -9,7 +9,7 @@ use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions};
 use execbox::runner::probe::Outcome;
 use execbox::sandbox::Sandbox as _;
-use execbox::sandbox::docker::{DockerSandbox, container_profile};
+use execbox::sandbox::docker::{DockerSandbox, Reuse, container_profile};
 use serde_json::{Value, json};
 
 use crate::engine;
@@ -39,10 +39,7 @@ type Red = Option<String>;
 async fn profile() -> Value {
     let image = engine::engine().await.inspect_image("execbox/empty:1").await.unwrap().id.unwrap();
     let body = container_profile(INSTANCE, EXECBOX.as_ref(), &image, 20_000, &limits()).await.unwrap();
-    let mut body = serde_json::to_value(body).unwrap();
-    body["Labels"]["execbox.execution"] = json!("exe_0");
-    body["Labels"]["execbox.attempt"] = json!("1");
-    body
+    serde_json::to_value(body).unwrap()
 }
 
 /// Every field, entry and option, taken away; what is false already, turned on.
@@ -214,7 +211,7 @@ fn filters(whole: &Value) -> Vec<Mutant> {
 
 async fn probed(sandbox: &DockerSandbox, body: &Value) -> Red {
     let alter = |_| serde_json::from_value::<ContainerCreateBody>(body.clone()).unwrap();
-    let probe = tokio::time::timeout(PATIENCE, sandbox.probe_altered(&limits(), 1, alter)).await;
+    let probe = tokio::time::timeout(PATIENCE, sandbox.probe_altered(&limits(), Reuse::Never, alter)).await;
     match probe {
         Err(_) => Some("it does not come up".to_owned()),
         Ok(Err(error)) => Some(error.to_string()),

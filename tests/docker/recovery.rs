@@ -161,7 +161,8 @@ async fn one_whose_caller_is_gone_is_killed_with_a_notice_and_its_key_is_free_ag
 /// Figure P10: 2 s from the start to ready; a shared machine that does other things meanwhile gets some room.
 #[tokio::test]
 async fn a_thousand_queued_and_twenty_orphans_delay_the_start_little() {
-    let flags = ["--workers", "20", "--queue-length", "2000", "--tenant-queue-length", "2000"];
+    let flags =
+        ["--workers", "20", "--warm-max", "0", "--queue-length", "2000", "--tenant-queue-length", "2000"];
     let server = Server::start_with(&flags).await;
     let mut ids = Vec::new();
     for number in 0..1_020 {

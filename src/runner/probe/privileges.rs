@@ -41,14 +41,18 @@ fn becoming() -> Vec<Row> {
     const VERSION_3: &[u8] = &[0x22, 0x05, 0x08, 0x20, 0, 0, 0, 0];
     const ALL: &[u8] = &[0xff; 24];
     let n = |number: i32| Arg::Number(number.into());
+    // In a user namespace without root there is no such user.
+    let no_such_user = [DENIED.as_slice(), &[Errno::EINVAL]].concat();
     let (root, wheel) = (Uid::from_raw(0), Gid::from_raw(0));
-    let tried = [
+    let users = [
         ("setuid(0)", in_child(|| setuid(root))),
         ("setgid(0)", in_child(|| setgid(wheel))),
         ("setgroups([0])", in_child(|| setgroups(&[wheel]))),
         ("setresuid(-1, 0, -1)", sys::call(libc::SYS_setresuid, &[n(-1), n(0), n(-1)])),
         ("setresgid(-1, 0, -1)", sys::call(libc::SYS_setresgid, &[n(-1), n(0), n(-1)])),
         ("setreuid(-1, 0)", sys::call(libc::SYS_setreuid, &[n(-1), n(0)])),
+    ];
+    let powers = [
         ("capset(all)", sys::call(libc::SYS_capset, &[Arg::Bytes(VERSION_3), Arg::Bytes(ALL)])),
         (
             "prctl(PR_CAP_AMBIENT_RAISE)",
@@ -63,7 +67,9 @@ fn becoming() -> Vec<Row> {
         // A class for real-time input and output.
         ("ioprio_set(IOPRIO_CLASS_RT)", sys::call(libc::SYS_ioprio_set, &[n(1), n(0), n(1 << 13)])),
     ];
-    tried.into_iter().map(|(name, answer)| Row::refused(CLASS, name, answer, &DENIED)).collect()
+    let users = users.into_iter().map(|(name, answer)| Row::refused(CLASS, name, answer, &no_such_user));
+    let powers = powers.into_iter().map(|(name, answer)| Row::refused(CLASS, name, answer, &DENIED));
+    users.chain(powers).collect()
 }
 
 /// What the kernel says of this process.

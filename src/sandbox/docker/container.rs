@@ -12,6 +12,8 @@ use tracing::warn;
 
 use crate::sandbox::SandboxError;
 use crate::sandbox::docker::engine::{Engine, EngineError};
+use crate::sandbox::docker::profile::{self, Class};
+use crate::sandbox::docker::uids::Uid;
 
 /// Tries of a removal. The time in which the Engine is away does not count.
 const REMOVALS: u32 = 6;
@@ -38,6 +40,8 @@ pub(super) struct Container {
     pub(super) id: String,
     /// The Engine has said that it is there.
     confirmed: bool,
+    /// Nobody else's until it is gone.
+    uid: Option<Uid>,
     removals: TaskTracker,
 }
 
@@ -47,12 +51,14 @@ impl Container {
         engine: &Engine,
         removals: &TaskTracker,
         name: &str,
+        uid: Option<Uid>,
         body: ContainerCreateBody,
     ) -> Result<Self, EngineError> {
         let mut container = Self {
             engine: engine.clone(),
             id: name.to_owned(),
             confirmed: false,
+            uid,
             removals: removals.clone(),
         };
         container.id = engine.create(name, body).await?;
@@ -65,6 +71,16 @@ impl Container {
         let AttachContainerResults { output, input } = self.engine.attach(&self.id).await?;
         self.engine.start(&self.id).await?;
         Ok((input, output))
+    }
+
+    /// Gives it the limits of another class. The file systems in it stay as they are.
+    pub(super) async fn change_limits(&self, class: &Class) -> Result<(), EngineError> {
+        self.engine.update(&self.id, profile::limits_of(class)).await
+    }
+
+    /// Its user, where it has one of its own.
+    pub(super) fn uid(&self) -> Option<u32> {
+        self.uid.as_ref().map(|uid| uid.id)
     }
 
     /// Kills its processes. One that is gone already is fine.
@@ -109,7 +125,11 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         let (engine, id) = (self.engine.clone(), std::mem::take(&mut self.id));
-        self.removals.spawn(remove(engine, id, self.confirmed));
+        let (confirmed, uid) = (self.confirmed, self.uid.take());
+        self.removals.spawn(async move {
+            remove(engine, id, confirmed).await;
+            drop(uid);
+        });
     }
 }
 

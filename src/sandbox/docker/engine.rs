@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder,
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
@@ -161,6 +161,11 @@ impl Engine {
 
     pub(super) async fn start(&self, id: &str) -> Result<(), EngineError> {
         self.call("start", SLOW, self.docker.start_container(id, None::<StartContainerOptions>)).await
+    }
+
+    /// Changes limits of a container that runs.
+    pub(super) async fn update(&self, id: &str, limits: ContainerUpdateBody) -> Result<(), EngineError> {
+        self.call("update", QUICK, self.docker.update_container(id, limits)).await
     }
 
     pub(super) async fn kill(&self, id: &str) -> Result<(), EngineError> {

@@ -41,6 +41,8 @@ pub(super) struct BuildSettings {
 /// An image that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Image {
+    /// Its tag, which moves when it is built again.
+    pub(super) name: String,
     /// `sha256:...`
     pub(super) id: String,
     pub(super) size: u64,
@@ -280,7 +282,8 @@ fn usable(runtime: &Runtime, inspected: &ImageInspect) -> Result<Image, SandboxE
         return Err(ImageError { message, details: None }.into());
     }
     let id = inspected.id.clone().ok_or_else(|| SandboxError::Engine("an image without an id".into()))?;
-    Ok(Image { id, size: inspected.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0) })
+    let name = runtime.image_name();
+    Ok(Image { name, id, size: inspected.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0) })
 }
 
 fn build_arguments(settings: &BuildSettings) -> HashMap<String, String> {

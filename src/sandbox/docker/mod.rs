@@ -8,12 +8,18 @@ mod engine;
 mod facts;
 mod image;
 mod incoming;
+mod keeper;
 mod ownership;
+mod pool;
 mod probe;
 mod profile;
 mod report;
+mod reuse;
+mod rooms;
 mod runner_volume;
 mod session;
+mod streams;
+mod uids;
 mod verdict;
 
 use std::path::{Path, PathBuf};
@@ -25,21 +31,27 @@ use bollard::models::ContainerCreateBody;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
 pub use facts::EngineFacts;
+pub use pool::PoolLimits;
 pub use probe::ProbeReport;
+pub use reuse::{Reuse, ReuseInForce};
 
 use crate::limits::Limits;
 use crate::runner::message::{ArtifactSpec, PhaseSpec, Start};
 use crate::runtime::Runtime;
-use crate::sandbox::docker::container::{Container, Input, Output};
+use crate::sandbox::docker::container::Container;
 use crate::sandbox::docker::engine::{Engine, EngineError};
-use crate::sandbox::docker::image::{BuildSettings, Image, Images};
+use crate::sandbox::docker::image::{BuildSettings, Images};
+use crate::sandbox::docker::keeper::{Keeper, Kind, MakeError, Taken, Warm};
 use crate::sandbox::docker::ownership::Ownership;
-use crate::sandbox::docker::profile::Identity;
+use crate::sandbox::docker::pool::Life;
+use crate::sandbox::docker::profile::{Class, Identity};
 use crate::sandbox::docker::runner_volume::Runner;
 use crate::sandbox::docker::session::{Conversation, Ending};
+use crate::sandbox::docker::streams::Streams;
+use crate::sandbox::docker::uids::Uids;
 use crate::sandbox::{BoxFuture, Events, Job, Report, Sandbox, SandboxError};
 
 /// How the Engine is reached and used.
@@ -49,7 +61,7 @@ pub struct DockerConfig {
     pub host: Option<String>,
     /// OCI runtime other than the Engine's default.
     pub oci_runtime: Option<String>,
-    /// First user id of the slots.
+    /// First user id of the containers.
     pub uid_base: u32,
     /// The binary that becomes PID 1; `None` takes the running one.
     pub runner: Option<PathBuf>,
@@ -65,6 +77,8 @@ pub struct DockerConfig {
     pub build_network: String,
     /// Cap on one build.
     pub build_timeout: Duration,
+    /// How many containers are kept warm.
+    pub pool: PoolLimits,
 }
 
 /// The Engine with our runner in it. Cheap to clone.
@@ -81,8 +95,11 @@ struct Inner {
     ownership: Ownership,
     /// Containers on their way out.
     removals: TaskTracker,
-    uid_base: u32,
+    uids: Uids,
     oci_runtime: Option<String>,
+    keeper: Keeper,
+    /// Set once, after a probe.
+    rooms: AtomicBool,
 }
 
 /// The state of a runtime's image.
@@ -98,6 +115,9 @@ pub struct ImageState {
 const CLOSE: Duration = Duration::from_secs(20);
 /// The same with an Engine that is away: it may just be coming back.
 const CLOSE_WHILE_AWAY: Duration = Duration::from_secs(1);
+
+/// From a container's start to the runner's first word.
+const STARTUP: Duration = Duration::from_secs(60);
 
 /// The running binary, even when another one has been installed over it since.
 const THIS_BINARY: &str = "/proc/self/exe";
@@ -127,13 +147,16 @@ impl DockerSandbox {
             runner_ready: AtomicBool::new(false),
             ownership: Ownership::of_this_process(config.instance),
             removals: TaskTracker::new(),
-            uid_base: config.uid_base,
+            uids: Uids::from(config.uid_base),
             oci_runtime: config.oci_runtime,
+            keeper: Keeper::new(config.pool),
+            rooms: AtomicBool::new(false),
             engine,
         }));
         let inner = &sandbox.0;
         inner.ownership.remove_orphans(&inner.engine).await?;
         inner.ensure_runner().await?;
+        keeper::start(inner);
         Ok(sandbox)
     }
 
@@ -190,10 +213,10 @@ pub async fn container_profile(
     limits: &Limits,
 ) -> Result<ContainerCreateBody, SandboxError> {
     let runner = Runner::read(runner.to_owned()).await?;
-    let labels = Ownership::of_this_process(instance.to_owned()).labels(None);
+    let labels = Ownership::of_this_process(instance.to_owned()).labels();
     let identity =
         Identity { image, runner_volume: &runner.volume, uid, oci_runtime: None, writable: &[], labels };
-    Ok(profile::container(identity, limits))
+    Ok(profile::container(identity, &Class::of(limits, Reuse::Never)))
 }
 
 /// For the log of a server; `doctor` shows the same.
@@ -216,65 +239,87 @@ impl Inner {
     }
 
     async fn attempt(
-        &self,
+        self: &Arc<Self>,
         job: &Job,
         events: &dyn Events,
         cancel: &CancellationToken,
     ) -> Result<Report, SandboxError> {
         let began = Instant::now();
-        let started = async {
-            let image = self.images.ensure(&job.spec.runtime, &|line| events.progress(line)).await?;
-            self.ensure_runner().await?;
-            let container = self.create(job, image).await?;
-            let streams = self.start(&container).await?;
-            Ok::<_, SandboxError>((container, streams))
-        };
-        let (container, streams) = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Ok(report::killed_before_start()),
-            started = started => started?,
-        };
         let start = start_message(job);
-        let conversation = session::converse(streams, &start, job, events, cancel).await?;
-        self.report(&container, job, began, conversation).await
-    }
-
-    /// Creates the container. An image that was removed behind our back is built again, once.
-    async fn create(&self, job: &Job, image: Image) -> Result<Container, SandboxError> {
-        match self.create_from(job, &image).await {
-            Err(EngineError::NotFound { .. }) => {
-                self.images.forget(&job.spec.runtime);
-                let image = self.images.ensure(&job.spec.runtime, &|_| ()).await?;
-                Ok(self.create_from(job, &image).await?)
+        loop {
+            let taken = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(report::killed_before_start()),
+                taken = self.take(job, events) => taken?,
+            };
+            let Taken { mut warm, kind, life, waited } = taken;
+            let conversation = session::converse(&mut warm.streams, &start, job, events, cancel).await?;
+            match &conversation.ending {
+                // It died while it waited, and nothing of the execution has happened: the caller need not know.
+                Ending::Unanswered(why) if waited => debug!(%why, "a warm container was gone"),
+                _ => {
+                    let report = self.report(&warm.container, job, began, &conversation).await?;
+                    self.put_back(warm, kind, life, job, &conversation);
+                    return Ok(report);
+                }
             }
-            other => Ok(other?),
         }
     }
 
-    async fn create_from(&self, job: &Job, image: &Image) -> Result<Container, EngineError> {
-        let (name, body) = self.container_of(job, image);
-        Container::create(&self.engine, &self.removals, &name, body).await
-    }
-
-    /// Name and profile of an attempt's container.
-    fn container_of(&self, job: &Job, image: &Image) -> (String, ContainerCreateBody) {
-        let identity = Identity {
-            image: &image.id,
-            runner_volume: &self.runner.volume,
-            uid: self.uid_base + u32::from(job.slot),
-            oci_runtime: self.oci_runtime.as_deref(),
-            writable: &job.spec.runtime.writable,
-            labels: self.ownership.labels(Some((job.id, job.attempt))),
+    /// A container for this attempt: a warm one, else one that is made now.
+    async fn take(&self, job: &Job, events: &dyn Events) -> Result<Taken, SandboxError> {
+        let image = self.images.ensure(&job.spec.runtime, &|line| events.progress(line)).await?;
+        let kind = Kind {
+            runtime: Arc::clone(&job.spec.runtime),
+            image,
+            class: Class::of(&job.spec.limits, self.reuse()),
         };
-        // An attempt that found the Engine away is made again under its own number: the name must be another.
-        let fresh = uuid::Uuid::new_v4().simple();
-        let name = format!("execbox-{}-{}-{fresh}", job.id, job.attempt);
-        (name, profile::container(identity, &job.spec.limits))
+        if let Some((warm, life)) = self.take_warm(&kind, &job.spec.tenant.to_string()).await {
+            return Ok(Taken { warm, kind, life, waited: true });
+        }
+        let (warm, kind) = self.make(&kind).await?;
+        let life = Life { tenant: None, made: Instant::now(), served: 0 };
+        Ok(Taken { warm, kind, life, waited: false })
     }
 
-    /// Whatever went wrong with the start, the runner's volume may be what is missing.
-    async fn start(&self, container: &Container) -> Result<(Input, Output), EngineError> {
-        container.start().await.inspect_err(|_| self.runner_ready.store(false, Ordering::SeqCst))
+    /// Makes a container, and waits for its runner's first word. An image that was removed behind our back is built
+    /// again, once.
+    async fn make(&self, kind: &Kind) -> Result<(Warm, Kind), SandboxError> {
+        self.ensure_runner().await?;
+        match self.make_from(kind, |body| body).await {
+            Err(MakeError::Engine(EngineError::NotFound { .. })) => {
+                self.images.forget(&kind.runtime);
+                let image = self.images.ensure(&kind.runtime, &|_| ()).await?;
+                let kind = Kind { image, ..kind.clone() };
+                Ok((self.make_from(&kind, |body| body).await?, kind))
+            }
+            other => Ok((other?, kind.clone())),
+        }
+    }
+
+    async fn make_from(
+        &self,
+        kind: &Kind,
+        alter: impl FnOnce(ContainerCreateBody) -> ContainerCreateBody,
+    ) -> Result<Warm, MakeError> {
+        let uid = self.uids.lease().ok_or_else(|| SandboxError::Lost("no user id is free".into()))?;
+        let identity = Identity {
+            image: &kind.image.id,
+            runner_volume: &self.runner.volume,
+            uid: uid.id,
+            oci_runtime: self.oci_runtime.as_deref(),
+            writable: &kind.runtime.writable,
+            labels: self.ownership.labels(),
+        };
+        let body = alter(profile::container(identity, &kind.class));
+        let name = format!("execbox-{}", uuid::Uuid::new_v4().simple());
+        let container = Container::create(&self.engine, &self.removals, &name, Some(uid), body).await?;
+        // Whatever went wrong with the start, the runner's volume may be what is missing.
+        let started =
+            container.start().await.inspect_err(|_| self.runner_ready.store(false, Ordering::SeqCst));
+        let mut streams = Streams::new(started?);
+        streams.hello(STARTUP).await?;
+        Ok(Warm { container, streams })
     }
 
     async fn report(
@@ -282,12 +327,12 @@ impl Inner {
         container: &Container,
         job: &Job,
         began: Instant,
-        conversation: Conversation,
+        conversation: &Conversation,
     ) -> Result<Report, SandboxError> {
         let limits = &job.spec.limits;
         let outcome = match &conversation.ending {
             Ending::Report(end) => {
-                return Ok(report::of_end(end, verdict::of_report(end, limits), began, &conversation));
+                return Ok(report::of_end(end, verdict::of_report(end, limits), began, conversation));
             }
             Ending::Cancelled => verdict::without_report(true, conversation.phase, limits),
             Ending::TimedOut => {
@@ -295,10 +340,10 @@ impl Inner {
                 verdict::without_report(false, conversation.phase, limits)
             }
             Ending::Lost(_) if container.runner_out_of_memory().await => verdict::out_of_memory(None, limits),
-            Ending::Lost(why) => return Err(SandboxError::Lost(why.clone())),
+            Ending::Lost(why) | Ending::Unanswered(why) => return Err(SandboxError::Lost(why.clone())),
         };
         container.kill().await;
-        Ok(report::bare(outcome, began, &conversation))
+        Ok(report::bare(outcome, began, conversation))
     }
 }
 
@@ -331,6 +376,7 @@ impl Sandbox for DockerSandbox {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
+            self.0.keeper.close();
             self.0.removals.close();
             let patience = if self.0.engine.circuit.is_open() { CLOSE_WHILE_AWAY } else { CLOSE };
             if tokio::time::timeout(patience, self.0.removals.wait()).await.is_err() {
@@ -353,6 +399,8 @@ fn start_message(job: &Job) -> Start {
         env: spec.command.env.clone(),
         output_bytes: limits.output_bytes,
         flood_bytes: verdict::flood_bytes(limits),
+        rlimits: profile::rlimits(limits),
+        disk: profile::disk(limits),
         artifacts: ArtifactSpec {
             globs: spec.artifacts.clone(),
             max_bytes: limits.artifact_bytes,

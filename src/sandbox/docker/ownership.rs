@@ -6,7 +6,6 @@ use std::path::Path;
 
 use tracing::{info, warn};
 
-use crate::execution::id::ExecutionId;
 use crate::sandbox::SandboxError;
 use crate::sandbox::docker::engine::Engine;
 
@@ -14,8 +13,6 @@ use crate::sandbox::docker::engine::Engine;
 pub(super) const APP: &str = "execbox.app";
 const INSTANCE: &str = "execbox.instance";
 const OWNER: &str = "execbox.owner";
-const EXECUTION: &str = "execbox.execution";
-const ATTEMPT: &str = "execbox.attempt";
 
 /// This process, as the owner of containers.
 #[derive(Debug, Clone)]
@@ -33,17 +30,12 @@ impl Ownership {
     }
 
     /// Labels of a container.
-    pub(super) fn labels(&self, execution: Option<(ExecutionId, u32)>) -> HashMap<String, String> {
-        let mut labels = HashMap::from([
+    pub(super) fn labels(&self) -> HashMap<String, String> {
+        HashMap::from([
             (APP.to_owned(), "1".to_owned()),
             (INSTANCE.to_owned(), self.instance.clone()),
             (OWNER.to_owned(), self.owner.clone()),
-        ]);
-        if let Some((id, attempt)) = execution {
-            labels.insert(EXECUTION.to_owned(), id.to_string());
-            labels.insert(ATTEMPT.to_owned(), attempt.to_string());
-        }
-        labels
+        ])
     }
 
     /// Left by an earlier server on our data folder, or by any process of this host that is gone.
@@ -105,15 +97,15 @@ mod tests {
     fn a_living_owner_keeps_its_containers_and_a_gone_one_does_not() {
         let ours = Ownership::of_this_process("a".into());
         let other = Ownership { instance: "b".into(), owner: ours.owner.clone() + "0" };
-        assert!(!ours.is_orphan(&ours.labels(None)), "our own");
+        assert!(!ours.is_orphan(&ours.labels()), "our own");
         assert!(
-            ours.is_orphan(&Ownership { instance: "a".into(), ..other.clone() }.labels(None)),
+            ours.is_orphan(&Ownership { instance: "a".into(), ..other.clone() }.labels()),
             "our folder's"
         );
-        assert!(ours.is_orphan(&other.labels(None)), "this pid with another start is gone");
+        assert!(ours.is_orphan(&other.labels()), "this pid with another start is gone");
         let living =
             Ownership { instance: "b".into(), owner: Ownership::of_this_process(String::new()).owner };
-        assert!(!ours.is_orphan(&living.labels(None)));
+        assert!(!ours.is_orphan(&living.labels()));
     }
 
     #[test]

@@ -15,10 +15,12 @@ use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::spec::{ExecutionSpec, Stdin};
 use crate::limits::{Limits, MIB};
 use crate::runner::message::Phase;
-use crate::runner::probe::{ARGUMENT, Outcome, Row};
+use crate::runner::probe::{ARGUMENT, Outcome, Promises, Row};
 use crate::runtime::{Command, Runtime, Template};
-use crate::sandbox::docker::container::Container;
 use crate::sandbox::docker::image::Image;
+use crate::sandbox::docker::keeper::{Kind, Warm};
+use crate::sandbox::docker::profile::Class;
+use crate::sandbox::docker::reuse::Reuse;
 use crate::sandbox::docker::runner_volume::EMPTY_IMAGE;
 use crate::sandbox::docker::{DockerSandbox, Inner, profile, session, start_message};
 use crate::sandbox::{Events, Job, Reason, SandboxError};
@@ -76,14 +78,15 @@ impl Events for Document {
 }
 
 impl DockerSandbox {
-    /// Tries, in a container with the profile that these limits give, what must be refused.
+    /// Tries, in a container with the profile that these limits give, what must be refused. Where containers serve
+    /// several executions, it is the second one: what the first leaves behind counts.
     ///
     /// # Errors
     /// The probe could not be run to its end, which is no better than one that found something.
-    pub async fn probe(&self, limits: &Limits) -> Result<ProbeReport, SandboxError> {
+    pub async fn probe(&self, limits: &Limits, reuse: Reuse) -> Result<ProbeReport, SandboxError> {
         let mut attempt = 1;
         loop {
-            match self.probe_altered(limits, attempt, |body| body).await {
+            match self.probe_altered(limits, reuse, |body| body).await {
                 Err(error) if error.is_transient() && attempt < ATTEMPTS => attempt += 1,
                 other => return other,
             }
@@ -98,34 +101,40 @@ impl DockerSandbox {
     pub async fn probe_altered(
         &self,
         limits: &Limits,
-        attempt: u32,
+        reuse: Reuse,
         alter: impl FnOnce(ContainerCreateBody) -> ContainerCreateBody,
     ) -> Result<ProbeReport, SandboxError> {
         let inner = &self.0;
         inner.ensure_runner().await?;
-        let scratch = tempfile::tempdir()?;
         let limits = Limits { output_bytes: OUTPUT_BYTES, ..*limits };
-        let image = Image { id: inner.engine.image_id(EMPTY_IMAGE).await?, size: 0 };
-        let job = job(inner.uid_base, attempt, limits, &scratch)?;
-        let (name, body) = inner.container_of(&job, &image);
-        let container = Container::create(&inner.engine, &inner.removals, &name, alter(body)).await?;
-        inner.converse_with_probe(&container, &job).await
+        let image =
+            Image { name: EMPTY_IMAGE.to_owned(), id: inner.engine.image_id(EMPTY_IMAGE).await?, size: 0 };
+        let kind = Kind { runtime: Arc::new(runtime()?), image, class: Class::of(&limits, reuse) };
+        let mut warm = inner.make_from(&kind, alter).await?;
+        if reuse == Reuse::Tenant {
+            inner.probe_once(&mut warm, &kind, limits).await?;
+            warm.streams.settle(TIMEOUT).await?;
+        }
+        inner.probe_once(&mut warm, &kind, limits).await
     }
 }
 
 impl Inner {
-    async fn converse_with_probe(
+    async fn probe_once(
         &self,
-        container: &Container,
-        job: &Job,
+        warm: &mut Warm,
+        kind: &Kind,
+        limits: Limits,
     ) -> Result<ProbeReport, SandboxError> {
         let began = Instant::now();
-        let streams = self.start(container).await?;
-        let mut start = start_message(job);
+        let scratch = tempfile::tempdir()?;
+        let uid = warm.container.uid().unwrap_or_default();
+        let job = job(kind, profile::promises(uid, &limits, &kind.class), limits, &scratch)?;
+        let mut start = start_message(&job);
         start.run.timeout_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         let (document, cancel) = (Document::default(), CancellationToken::new());
-        let conversation = session::converse(streams, &start, job, &document, &cancel).await?;
-        let report = self.report(container, job, began, conversation).await?;
+        let conversation = session::converse(&mut warm.streams, &start, &job, &document, &cancel).await?;
+        let report = self.report(&warm.container, &job, began, &conversation).await?;
         if (report.outcome.reason, report.outcome.exit_code) != (Reason::Exited, Some(0)) {
             let how =
                 report.outcome.error.unwrap_or_else(|| format!("exit code {:?}", report.outcome.exit_code));
@@ -140,8 +149,13 @@ impl Inner {
     }
 }
 
-fn job(uid: u32, attempt: u32, limits: Limits, scratch: &tempfile::TempDir) -> Result<Job, SandboxError> {
-    let promises = serde_json::to_string(&profile::promises(uid, &limits)).map_err(std::io::Error::from)?;
+fn job(
+    kind: &Kind,
+    promises: Promises,
+    limits: Limits,
+    scratch: &tempfile::TempDir,
+) -> Result<Job, SandboxError> {
+    let promises = serde_json::to_string(&promises).map_err(std::io::Error::from)?;
     let run = vec![profile::RUNNER.to_owned(), ARGUMENT.to_owned(), promises];
     let nothing = ArchiveLimits { bytes: 0, entries: 0, depth: 1 };
     let project = ProjectWriter::new(scratch.path(), nothing)
@@ -150,7 +164,7 @@ fn job(uid: u32, attempt: u32, limits: Limits, scratch: &tempfile::TempDir) -> R
     let spec = ExecutionSpec {
         tenant: Tenant::local(),
         share: None,
-        runtime: Arc::new(runtime()?),
+        runtime: Arc::clone(&kind.runtime),
         project,
         command: Command { compile: None, run, env: Vec::new() },
         stdin: Stdin::empty(),
@@ -160,7 +174,7 @@ fn job(uid: u32, attempt: u32, limits: Limits, scratch: &tempfile::TempDir) -> R
         notices: Vec::new(),
     };
     let artifact_dir = scratch.path().to_owned();
-    Ok(Job { id: ExecutionId::random(), attempt, slot: 0, spec: Arc::new(spec), artifact_dir })
+    Ok(Job { id: ExecutionId::random(), attempt: 1, spec: Arc::new(spec), artifact_dir })
 }
 
 /// A language that is none: the probe is started by its own argv.

@@ -4,13 +4,16 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
-    MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
+    HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use crate::limits::{Limits, MIB};
+use crate::runner::message::{DiskSpec, Rlimits};
 use crate::runner::probe::{Place, Promises};
 use crate::runner::{ARGUMENT, WORKSPACE};
+use crate::sandbox::docker::Reuse;
+use crate::sandbox::docker::rooms;
 
 /// Where the runner's volume is mounted: image content can't replace it.
 pub(super) const RUNNER_MOUNT: &str = "/.execbox-runner";
@@ -18,7 +21,7 @@ pub(super) const RUNNER_MOUNT: &str = "/.execbox-runner";
 pub(super) const RUNNER: &str = "/.execbox-runner/execbox";
 /// Our system call filter: the Engine's default list without io_uring, ptrace, process_vm_*, pidfd_*, vmsplice,
 /// memfd_secret, kcmp, name_to_handle_at, clock and quota changes; sockets of UNIX, IPv4 and IPv6 only, without MPTCP and SMC; no 32-bit calls.
-const SECCOMP: &str = include_str!("seccomp.json");
+pub(super) const SECCOMP: &str = include_str!("seccomp.json");
 /// Size of /tmp, in bytes.
 pub(super) const TMP_BYTES: u64 = 16 * MIB;
 /// Size of /dev/shm, in bytes: the Engine's own default.
@@ -28,10 +31,63 @@ const RUNNER_BYTES: u64 = 16 * MIB;
 /// Open files of one process.
 const NOFILE: u64 = 1024;
 /// Files in /tmp, and in each folder of a language's own.
-const TMP_INODES: u64 = 1024;
+pub(super) const TMP_INODES: u64 = 1024;
 const HOSTNAME: &str = "execbox";
 const OOM_SCORE: i64 = 500;
 const CPU_SHARES: u64 = 256;
+
+/// What of an execution's limits its container is made with: executions of one class can have the same containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Class {
+    pub(super) reuse: Reuse,
+    /// Of the whole container.
+    pub(super) memory_bytes: u64,
+    pub(super) cpu_millis: u64,
+    /// Of the whole container: processes and threads, the runner's included.
+    pub(super) pids: u64,
+    /// Size of the workspace; `None` where each execution in the container gets one of its own.
+    pub(super) disk: Option<DiskSpec>,
+}
+
+impl Class {
+    pub(super) fn of(limits: &Limits, reuse: Reuse) -> Self {
+        Self {
+            reuse,
+            memory_bytes: container_memory_bytes(limits),
+            cpu_millis: limits.cpu_millis,
+            // The runner; and the first process of a room.
+            pids: limits.pids + if reuse == Reuse::Never { 1 } else { 2 },
+            disk: (reuse == Reuse::Never).then(|| disk(limits)),
+        }
+    }
+
+    /// Whether a container of this class becomes one of the other by a change of limits.
+    pub(super) fn can_become(&self, other: &Self) -> bool {
+        self.reuse == other.reuse && self.disk == other.disk
+    }
+}
+
+/// Size of the workspace.
+pub(super) fn disk(limits: &Limits) -> DiskSpec {
+    DiskSpec { bytes: limits.disk_bytes, inodes: limits.disk_inodes }
+}
+
+/// Hard limits of each process, beside those of [`ulimits`]. The runner sets them.
+pub(super) fn rlimits(limits: &Limits) -> Rlimits {
+    let seconds = (limits.timeout_ms + limits.compile_timeout_ms).div_ceil(1000);
+    Rlimits { cpu_seconds: seconds * limits.cpu_millis.div_ceil(1000) + 1, file_bytes: limits.disk_bytes }
+}
+
+/// The limits of a class, to change those of a container that runs.
+pub(super) fn limits_of(class: &Class) -> ContainerUpdateBody {
+    ContainerUpdateBody {
+        memory: Some(signed(class.memory_bytes)),
+        memory_swap: Some(signed(class.memory_bytes)),
+        nano_cpus: Some(signed(class.cpu_millis * 1_000_000)),
+        pids_limit: Some(signed(class.pids)),
+        ..Default::default()
+    }
+}
 
 /// What differs from one container to the next.
 pub(super) struct Identity<'a> {
@@ -39,7 +95,7 @@ pub(super) struct Identity<'a> {
     pub(super) image: &'a str,
     /// Name of the volume with the runner in it.
     pub(super) runner_volume: &'a str,
-    /// User and group: one for each slot, so that no per-user quota of the kernel is shared.
+    /// User and group: one for each container, so that no per-user quota of the kernel is shared.
     pub(super) uid: u32,
     /// OCI runtime other than the Engine's default.
     pub(super) oci_runtime: Option<&'a str>,
@@ -56,13 +112,13 @@ pub(super) fn container_memory_bytes(limits: &Limits) -> u64 {
 
 /// The profile. Whatever is not named here is the Engine's default, and `tests/docker` holds it against `inspect`.
 #[rustfmt::skip]
-pub(super) fn container(id: Identity<'_>, limits: &Limits) -> ContainerCreateBody {
+pub(super) fn container(id: Identity<'_>, class: &Class) -> ContainerCreateBody {
     let (uid, text) = (id.uid, |s: &str| s.to_owned());
     ContainerCreateBody {
         image: Some(text(id.image)),
         user: Some(format!("{uid}:{uid}")),                     // numeric, never root
         entrypoint: Some(vec![text(RUNNER)]),                    // the image's own is never used
-        cmd: Some(vec![text(ARGUMENT)]),
+        cmd: Some(command(&id, class)),
         working_dir: Some(text(WORKSPACE)),                     // fixed: CVE-2024-21626
         env: Some(vec![text("PATH=/usr/local/bin:/usr/bin:/bin")]), // nothing secret: the program can read it
         tty: Some(false),                                       // CVE-2025-52565, and streams stay apart
@@ -76,33 +132,37 @@ pub(super) fn container(id: Identity<'_>, limits: &Limits) -> ContainerCreateBod
         healthcheck: Some(HealthConfig { test: Some(vec![text("NONE")]), ..Default::default() }), // no exec by the image
         stop_signal: Some(text("SIGKILL")),
         stop_timeout: Some(1),                                  // the Engine's shutdown does not wait for us
-        host_config: Some(host(&id, limits)),
+        host_config: Some(host(&id, class)),
         labels: Some(id.labels),
         ..Default::default()
     }
 }
 
 #[rustfmt::skip]
-fn host(id: &Identity<'_>, limits: &Limits) -> HostConfig {
-    let (memory, text) = (signed(container_memory_bytes(limits)), |s: &str| s.to_owned());
+fn host(id: &Identity<'_>, class: &Class) -> HostConfig {
+    let (memory, text) = (signed(class.memory_bytes), |s: &str| s.to_owned());
+    // The runner makes rooms, in which it masks the paths; see `rooms`.
+    let rooms = class.reuse == Reuse::Tenant;
+    let paths = |paths: &[&str]| if rooms { Vec::new() } else { paths.iter().map(|path| text(path)).collect() };
+    let seccomp = if rooms { &*rooms::SECCOMP } else { SECCOMP };
     HostConfig {
         network_mode: Some(text("none")),                       // only lo
         readonly_rootfs: Some(true),
-        tmpfs: Some(tmpfs(id, limits)),
+        tmpfs: Some(tmpfs(id, class.disk)),
         shm_size: Some(signed(SHM_BYTES)),
         ipc_mode: Some(text("private")),
         memory: Some(memory),
         memory_swap: Some(memory),                              // equal: no swap; absent it would be twice as much
         oom_score_adj: Some(OOM_SCORE),                         // the host's OOM killer takes us before the server
-        nano_cpus: Some(signed(limits.cpu_millis * 1_000_000)),
+        nano_cpus: Some(signed(class.cpu_millis * 1_000_000)),
         cpu_shares: Some(signed(CPU_SHARES)),                   // a quarter: the server and the Engine win contention
-        pids_limit: Some(signed(limits.pids + 1)),              // plus the runner; counts threads
-        ulimits: Some(ulimits(limits)),
+        pids_limit: Some(signed(class.pids)),                   // counts threads
+        ulimits: Some(ulimits()),
         cap_drop: Some(vec![text("ALL")]),
         privileged: Some(false),
-        security_opt: Some(vec![text("no-new-privileges"), format!("seccomp={SECCOMP}")]),
-        masked_paths: Some(MASKED.map(text).to_vec()),          // replaces the Engine's list, so it is whole
-        readonly_paths: Some(READONLY.map(text).to_vec()),
+        security_opt: Some(vec![text("no-new-privileges"), format!("seccomp={seccomp}")]),
+        masked_paths: Some(paths(&MASKED)),                      // replaces the Engine's list, so it is whole
+        readonly_paths: Some(paths(&READONLY)),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE), // 20.10 on v1 would show the container's id
         mounts: Some(vec![Mount {
             typ: Some(MountType::VOLUME),
@@ -122,8 +182,9 @@ fn host(id: &Identity<'_>, limits: &Limits) -> HostConfig {
 
 /// The only writable places. The Engine adds `noexec` unless `exec` is said. What is in them counts as memory; only
 /// the workspace, /tmp and /dev/shm have a budget beside the program's.
-fn tmpfs(id: &Identity<'_>, limits: &Limits) -> HashMap<String, String> {
-    let (uid, size, inodes) = (id.uid, limits.disk_bytes, limits.disk_inodes);
+fn tmpfs(id: &Identity<'_>, disk: Option<DiskSpec>) -> HashMap<String, String> {
+    let Some(DiskSpec { bytes: size, inodes }) = disk else { return rooms::covered(id) };
+    let uid = id.uid;
     let own = format!("uid={uid},gid={uid},mode=0700");
     let small = format!("rw,noexec,nosuid,nodev,size={TMP_BYTES},nr_inodes={TMP_INODES}");
     let mut places: HashMap<_, _> =
@@ -133,10 +194,15 @@ fn tmpfs(id: &Identity<'_>, limits: &Limits) -> HashMap<String, String> {
     places
 }
 
-/// Soft and hard alike, but for the stack.
-fn ulimits(limits: &Limits) -> Vec<ResourcesUlimits> {
-    let seconds = (limits.timeout_ms + limits.compile_timeout_ms).div_ceil(1000);
-    let cpu_seconds = seconds * limits.cpu_millis.div_ceil(1000) + 1;
+/// The runner, and what it needs to make rooms.
+fn command(id: &Identity<'_>, class: &Class) -> Vec<String> {
+    let mut command = vec![ARGUMENT.to_owned()];
+    command.extend((class.reuse == Reuse::Tenant).then(|| rooms::description(id)));
+    command
+}
+
+/// Soft and hard alike, but for the stack. Those that differ between executions: [`rlimits`].
+fn ulimits() -> Vec<ResourcesUlimits> {
     let limit = |name: &str, soft: u64, hard: u64| ResourcesUlimits {
         name: Some(name.to_owned()),
         soft: Some(signed(soft)),
@@ -144,27 +210,28 @@ fn ulimits(limits: &Limits) -> Vec<ResourcesUlimits> {
     };
     vec![
         limit("nofile", NOFILE, NOFILE),
-        limit("fsize", limits.disk_bytes, limits.disk_bytes),
         limit("core", 1, 1), // not 0: the kernel then still starts a core_pattern pipe
         limit("memlock", 64 << 10, 64 << 10),
         limit("stack", 8 * MIB, 64 * MIB),
-        limit("cpu", cpu_seconds, cpu_seconds), // a backstop behind the wall clock
     ]
 }
 
 /// What the probe holds a container of this profile against.
-pub(super) fn promises(uid: u32, limits: &Limits) -> Promises {
+pub(super) fn promises(uid: u32, limits: &Limits, class: &Class) -> Promises {
+    let rlimits = rlimits(limits);
+    let own = [("fsize", rlimits.file_bytes), ("cpu", rlimits.cpu_seconds)]
+        .map(|(name, most)| (name.to_owned(), most));
     let place = |path: &str, bytes, inodes, exec| Place { path: path.to_owned(), bytes, inodes, exec };
     let hard = |limit: ResourcesUlimits| Some((limit.name?, u64::try_from(limit.hard?).ok()?));
     Promises {
         uid,
         hostname: HOSTNAME.to_owned(),
-        memory_bytes: container_memory_bytes(limits),
-        pids: limits.pids + 1,
-        cpu_millis: limits.cpu_millis,
+        memory_bytes: class.memory_bytes,
+        pids: class.pids,
+        cpu_millis: class.cpu_millis,
         cpu_shares: CPU_SHARES,
         least_oom_score: OOM_SCORE,
-        ulimits: ulimits(limits).into_iter().filter_map(hard).collect(),
+        ulimits: ulimits().into_iter().filter_map(hard).chain(own).collect(),
         places: vec![
             place(WORKSPACE, limits.disk_bytes, Some(limits.disk_inodes), true),
             place("/tmp", TMP_BYTES, Some(TMP_INODES), false),
@@ -220,7 +287,7 @@ mod tests {
             writable: &writable,
             labels: HashMap::new(),
         };
-        let places = tmpfs(&id, &crate::config::Config::default().limit_policy().default);
+        let places = tmpfs(&id, Some(disk(&crate::config::Config::default().limit_policy().default)));
         assert!(
             places["/var/cache/lang"]
                 .starts_with("rw,noexec,nosuid,nodev,size=16777216,nr_inodes=1024,uid=7")

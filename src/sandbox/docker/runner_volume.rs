@@ -79,7 +79,7 @@ impl Runner {
         engine.call("create volume", QUICK, engine.docker.create_volume(request)).await?;
         import_empty_image(engine).await?;
         let name = format!("execbox-fill-{}", uuid::Uuid::new_v4());
-        let container = Container::create(engine, removals, &name, self.filler(ownership)).await?;
+        let container = Container::create(engine, removals, &name, None, self.filler(ownership)).await?;
         if self.is_whole(engine, &container.id).await? {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Runner {
         ContainerCreateBody {
             image: Some(EMPTY_IMAGE.to_owned()),
             cmd: Some(vec!["never-started".to_owned()]),
-            labels: Some(ownership.labels(None)),
+            labels: Some(ownership.labels()),
             network_disabled: Some(true),
             host_config: Some(HostConfig { mounts: Some(vec![mount]), ..Default::default() }),
             ..Default::default()

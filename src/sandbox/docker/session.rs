@@ -11,16 +11,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::execution::spec::Stdin;
-use crate::runner::frame::{DATA_CHUNK, Decoder, Frame, Kind, encode, encode_message};
+use crate::runner::frame::{DATA_CHUNK, Frame, Kind, encode, encode_message};
 use crate::runner::message::{End, Phase, PhaseStart, Start};
-use crate::sandbox::docker::container::{Input, Output};
+use crate::sandbox::docker::container::Input;
 use crate::sandbox::docker::incoming::Incoming;
+use crate::sandbox::docker::streams::{Frames, Streams, nonsense};
 use crate::sandbox::{Artifact, Events, Job, SandboxError};
 
-/// From the container's start to the runner's first word and all files in, without the files' own time.
+/// From the first frame that goes in to the runner's word that it has it. One that waited may be dead or stopped.
+const HANDOVER: Duration = Duration::from_secs(2);
+/// From then on to all files in, without the files' own time.
 const STARTUP: Duration = Duration::from_secs(60);
 /// Bytes per second at which files must at least go in.
 const UPLOAD_RATE: u64 = 4 << 20;
@@ -34,8 +36,8 @@ const KILL_GRACE: Duration = Duration::from_millis(150);
 const RESULT_CAP: usize = 256 << 10;
 /// Notices that are kept, and the length of each.
 const NOTICES: (usize, usize) = (32, 1_024);
-/// Bytes of the runner's own standard error that go to the log.
-const DIAGNOSTICS: usize = 2_048;
+/// What is left to send when the runner has reported: at most one frame.
+const LAST_FRAME: Duration = Duration::from_secs(1);
 
 /// What a conversation gave.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub(super) struct Conversation {
     pub(super) first_phase: Option<Instant>,
     /// The phase that was reached last.
     pub(super) phase: Option<Phase>,
+    /// The runner has reported and has all that was sent, frame by frame: it can be told to settle.
+    pub(super) whole: bool,
 }
 
 /// How a conversation ended.
@@ -62,35 +66,39 @@ pub(super) enum Ending {
     TimedOut,
     /// The stream ended without an end frame.
     Lost(String),
+    /// The runner never said that the execution has reached it, so nothing of it has happened.
+    Unanswered(String),
 }
 
 /// Holds the conversation. The container still runs, perhaps, when this returns.
 pub(super) async fn converse(
-    (input, mut output): (Input, Output),
+    streams: &mut Streams,
     start: &Start,
     job: &Job,
     events: &dyn Events,
     cancel: &CancellationToken,
 ) -> Result<Conversation, SandboxError> {
     let credit = Arc::new(Semaphore::new(0));
-    let mut reader = Reader::new(start, job, events, Arc::clone(&credit));
-    let mut writer = std::pin::pin!(write(input, start, job, &credit, cancel));
-    let mut writing = true;
+    let Streams { input, output, frames } = streams;
+    let mut reader = Reader::new(start, job, events, Arc::clone(&credit), frames);
+    let ended = CancellationToken::new();
+    let mut writer = std::pin::pin!(write(input, start, job, &credit, Until { cancel, ended: &ended }));
+    let mut whole = None;
     let mut cancelled = std::pin::pin!(cancelled_for(cancel, KILL_GRACE));
     loop {
         tokio::select! {
-            written = &mut writer, if writing => {
-                writing = false;
-                written?;
-            }
+            written = &mut writer, if whole.is_none() => whole = Some(written?),
             chunk = output.next() => {
                 let taken = match chunk {
                     Some(Ok(chunk)) => reader.take(chunk).await?,
-                    Some(Err(error)) => Some(Ending::Lost(error.to_string())),
-                    None => Some(Ending::Lost("its stream ended".into())),
+                    Some(Err(error)) => Some(reader.lost(error.to_string())),
+                    None => Some(reader.lost("its stream ended".into())),
                 };
                 if let Some(ending) = taken {
-                    return Ok(reader.finish(ending));
+                    ended.cancel();
+                    let last = async { if let Some(whole) = whole { Ok(whole) } else { writer.await } };
+                    let whole = matches!(ending, Ending::Report(_)) && is_whole(last).await;
+                    return Ok(Conversation { whole, ..reader.finish(ending) });
                 }
             }
             () = tokio::time::sleep_until(reader.deadline) => return Ok(reader.late()),
@@ -99,52 +107,66 @@ pub(super) async fn converse(
     }
 }
 
+/// Whether the sending, which was told to end, does so between two frames.
+async fn is_whole(sending: impl Future<Output = Result<bool, SandboxError>>) -> bool {
+    matches!(tokio::time::timeout(LAST_FRAME, sending).await, Ok(Ok(true)))
+}
+
 /// Ends when the cancellation is this long ago.
 async fn cancelled_for(cancel: &CancellationToken, grace: Duration) {
     cancel.cancelled().await;
     tokio::time::sleep(grace).await;
 }
 
-/// Sends the start, the project, and standard input as it is granted; a kill when it is asked for. A runner that is
-/// gone shows on the reading side.
+/// What ends the sending.
+#[derive(Clone, Copy)]
+struct Until<'a> {
+    /// The program is to be killed.
+    cancel: &'a CancellationToken,
+    /// The runner has reported.
+    ended: &'a CancellationToken,
+}
+
+/// Sends the start, the project, and standard input as it is granted; a kill when it is asked for. Gives whether all of
+/// it was sent in whole frames. A runner that is gone shows on the reading side.
 async fn write(
-    mut input: Input,
+    input: &mut Input,
     start: &Start,
     job: &Job,
     credit: &Semaphore,
-    cancel: &CancellationToken,
-) -> Result<(), SandboxError> {
+    until: Until<'_>,
+) -> Result<bool, SandboxError> {
     let mut head = Vec::new();
     encode_message(Kind::Start, start, &mut head)
         .map_err(|error| SandboxError::Lost(format!("the start message: {error}")))?;
     let mut project = tokio::fs::File::open(job.spec.project.spool()).await?;
     let work = async {
         input.write_all(&head).await?;
-        copy(&mut project, &mut input).await?;
+        copy(&mut project, input).await?;
         let mut go = Vec::new();
         encode(Kind::Go, &[], &mut go);
         input.write_all(&go).await?;
         input.flush().await?;
-        write_stdin(&mut input, &job.spec.stdin, credit).await
+        write_stdin(input, &job.spec.stdin, credit, until.ended).await
     };
-    let work = async {
+    let sent = tokio::select! {
         // A broken pipe: the runner is gone, which the reader finds out with the reason.
-        drop(work.await);
-        std::future::pending::<()>().await;
+        sent = work => Some(sent.is_ok()),
+        () = until.cancel.cancelled() => None,
     };
-    tokio::select! {
-        () = work => {}
-        () = cancel.cancelled() => {
-            let mut kill = Vec::new();
-            encode(Kind::Kill, &[], &mut kill);
-            // May be cut into a frame that is half written; the container is then killed over its head.
-            drop(input.write_all(&kill).await);
-            drop(input.flush().await);
+    if let Some(whole) = sent {
+        // A kill may still be asked for.
+        tokio::select! {
+            () = until.cancel.cancelled() => {}
+            () = until.ended.cancelled() => return Ok(whole),
         }
     }
-    // Open until the conversation is over: its end would stop the runner.
-    std::future::pending::<()>().await;
-    Ok(())
+    let mut kill = Vec::new();
+    encode(Kind::Kill, &[], &mut kill);
+    // May be cut into a frame that is half written; the container is then killed over its head.
+    drop(input.write_all(&kill).await);
+    drop(input.flush().await);
+    Ok(false)
 }
 
 async fn copy(project: &mut tokio::fs::File, input: &mut Input) -> std::io::Result<()> {
@@ -158,16 +180,24 @@ async fn copy(project: &mut tokio::fs::File, input: &mut Input) -> std::io::Resu
     }
 }
 
-async fn write_stdin(input: &mut Input, stdin: &Stdin, credit: &Semaphore) -> std::io::Result<()> {
+/// Until all is sent, or the runner has reported: then it stops between two frames.
+async fn write_stdin(
+    input: &mut Input,
+    stdin: &Stdin,
+    credit: &Semaphore,
+    ended: &CancellationToken,
+) -> std::io::Result<()> {
     // The first grant says that the program runs. Before that even the end of the input would go to the compiler.
-    drop(credit.acquire().await);
+    if ended.run_until_cancelled(credit.acquire()).await.is_none() {
+        return Ok(());
+    }
     match stdin {
-        Stdin::Bytes(bytes) => write_piece(input, bytes, credit).await?,
+        Stdin::Bytes(bytes) => write_piece(input, bytes, credit, ended).await?,
         Stdin::Live(receiver) => {
             let taken = receiver.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             if let Some(mut receiver) = taken {
-                while let Some(bytes) = receiver.recv().await {
-                    write_piece(input, &bytes, credit).await?;
+                while let Some(Some(bytes)) = ended.run_until_cancelled(receiver.recv()).await {
+                    write_piece(input, &bytes, credit, ended).await?;
                 }
             }
         }
@@ -179,12 +209,18 @@ async fn write_stdin(input: &mut Input, stdin: &Stdin, credit: &Semaphore) -> st
 }
 
 /// Sends one piece of standard input, as far as it is granted.
-async fn write_piece(input: &mut Input, bytes: &Bytes, credit: &Semaphore) -> std::io::Result<()> {
+async fn write_piece(
+    input: &mut Input,
+    bytes: &Bytes,
+    credit: &Semaphore,
+    ended: &CancellationToken,
+) -> std::io::Result<()> {
     for chunk in bytes.chunks(DATA_CHUNK / 2) {
         let wanted = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        if let Ok(permits) = credit.acquire_many(wanted).await {
-            permits.forget();
+        match ended.run_until_cancelled(credit.acquire_many(wanted)).await {
+            None => return Ok(()),
+            // The semaphore is never closed.
+            Some(permits) => permits.map_or((), tokio::sync::SemaphorePermit::forget),
         }
         let mut frame = Vec::new();
         encode(Kind::Stdin, chunk, &mut frame);
@@ -199,56 +235,63 @@ struct Reader<'a> {
     start: &'a Start,
     events: &'a dyn Events,
     credit: Arc<Semaphore>,
-    decoder: Decoder,
+    frames: &'a mut Frames,
     incoming: Incoming,
     result: Vec<u8>,
     notices: Vec<String>,
-    diagnostics: usize,
     first_phase: Option<Instant>,
     phase: Option<Phase>,
+    /// The runner has the execution.
+    accepted: bool,
+    /// What its files may take to go in.
+    upload: Duration,
     deadline: Instant,
 }
 
 impl<'a> Reader<'a> {
-    fn new(start: &'a Start, job: &Job, events: &'a dyn Events, credit: Arc<Semaphore>) -> Self {
-        let upload = Duration::from_secs(job.spec.project.bytes() / UPLOAD_RATE);
+    fn new(
+        start: &'a Start,
+        job: &Job,
+        events: &'a dyn Events,
+        credit: Arc<Semaphore>,
+        frames: &'a mut Frames,
+    ) -> Self {
         Self {
             start,
             events,
             credit,
-            decoder: Decoder::default(),
+            frames,
             incoming: Incoming::new(job.artifact_dir.clone(), &start.artifacts),
             result: Vec::new(),
             notices: Vec::new(),
-            diagnostics: 0,
             first_phase: None,
             phase: None,
-            deadline: Instant::now() + STARTUP + upload,
+            accepted: false,
+            upload: Duration::from_secs(job.spec.project.bytes() / UPLOAD_RATE),
+            deadline: Instant::now() + HANDOVER,
         }
     }
 
     /// Takes what came. `Some` when the conversation is over.
     async fn take(&mut self, chunk: LogOutput) -> Result<Option<Ending>, SandboxError> {
-        match chunk {
-            LogOutput::StdErr { message } => self.diagnose(&message),
-            LogOutput::StdOut { message } | LogOutput::Console { message } | LogOutput::StdIn { message } => {
-                self.decoder.push(&message);
-            }
-        }
+        self.frames.take(chunk);
         // Taken out for the loop: a frame borrows it, and what the frame does changes the rest.
-        let mut decoder = std::mem::take(&mut self.decoder);
+        let mut decoder = std::mem::take(&mut self.frames.decoder);
         let mut ending = Ok(None);
         while let (Ok(None), Some(frame)) = (&ending, decoder.next_frame().map_err(nonsense)?) {
             ending = self.frame(frame).await;
         }
-        self.decoder = decoder;
+        self.frames.decoder = decoder;
         ending
     }
 
     async fn frame(&mut self, frame: Frame<'_>) -> Result<Option<Ending>, SandboxError> {
         let Frame { kind, payload } = frame;
         match kind {
-            Kind::Hello => {}
+            Kind::Accepted => {
+                self.accepted = true;
+                self.deadline = Instant::now() + STARTUP + self.upload;
+            }
             Kind::Phase => self.begin(message::<PhaseStart>(payload)?.phase),
             Kind::Stdout => self.events.stdout(Bytes::copy_from_slice(payload)),
             Kind::Stderr => self.events.stderr(Bytes::copy_from_slice(payload)),
@@ -295,13 +338,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The runner's own words, for the log.
-    fn diagnose(&mut self, message: &[u8]) {
-        if self.diagnostics < DIAGNOSTICS {
-            self.diagnostics += message.len();
-            let text = String::from_utf8_lossy(&message[..message.len().min(DIAGNOSTICS)]).into_owned();
-            warn!(runner = %text.escape_debug(), "the runner complains");
-        }
+    /// The stream ended too early.
+    fn lost(&self, why: String) -> Ending {
+        if self.accepted { Ending::Lost(why) } else { Ending::Unanswered(why) }
     }
 
     fn end(&mut self, end: End) -> Result<Ending, SandboxError> {
@@ -317,7 +356,7 @@ impl<'a> Reader<'a> {
         let ending = match self.phase {
             Some(Phase::Compile | Phase::Run) => Ending::TimedOut,
             Some(Phase::Collect) => Ending::Lost("collecting the artifacts took too long".into()),
-            None => Ending::Lost("the runner did not start in time".into()),
+            None => self.lost("the runner did not answer in time".into()),
         };
         self.finish(ending)
     }
@@ -330,12 +369,9 @@ impl<'a> Reader<'a> {
             notices: self.notices,
             first_phase: self.first_phase,
             phase: self.phase,
+            whole: false,
         }
     }
-}
-
-fn nonsense(error: crate::runner::frame::FrameError) -> SandboxError {
-    SandboxError::Lost(error.to_string())
 }
 
 fn message<M: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<M, SandboxError> {

@@ -1,0 +1,146 @@
+//! Containers that wait: whatever becomes of them, whoever calls does not see it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::engine;
+use crate::figures;
+use crate::server::Server;
+
+/// Waits until a container waits, and gives all that do.
+async fn waiting(server: &Server) -> Vec<String> {
+    let began = Instant::now();
+    loop {
+        engine::assert_idle(&engine::engine().await, &server.label()).await;
+        let found = engine::containers(&server.label()).await;
+        if !found.is_empty() {
+            // Its runner has to say so.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            return found;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "nothing is kept warm");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn hello(server: &Server) -> Value {
+    let result = server.eval(&json!({"language": "bash", "code": "echo hello"})).await;
+    assert_eq!((&result["stdout"], &result["attempt"]), (&json!("hello\n"), &json!(1)), "{result:#}");
+    result
+}
+
+#[tokio::test]
+async fn an_execution_takes_a_container_that_waits_and_each_only_once() {
+    let server = Server::start_with(&["--reuse", "never"]).await;
+    hello(&server).await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let before = waiting(&server).await;
+        let id = server.submit_code("bash", "echo up; sleep 1").await;
+        server.wrote(&id, "up").await;
+        let taken = engine::running(&server.label()).await.id.unwrap();
+        assert!(before.contains(&taken), "it was there before: {taken} of {before:?}");
+        assert!(!seen.contains(&taken), "it has served already");
+        seen.push(taken);
+        server.wait(&id).await;
+    }
+    server.finish().await;
+}
+
+/// Case H09.
+#[tokio::test]
+async fn one_that_died_stopped_or_is_gone_is_replaced_unseen() {
+    for reuse in ["never", "tenant"] {
+        let server = Server::start_with(&["--reuse", reuse]).await;
+        hello(&server).await;
+        for container in waiting(&server).await {
+            engine::kill_container(&container, "KILL").await;
+        }
+        hello(&server).await;
+        for container in waiting(&server).await {
+            engine::remove_container(&container).await;
+        }
+        hello(&server).await;
+        for container in waiting(&server).await {
+            engine::pause_container(&container).await;
+        }
+        hello(&server).await;
+        server.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn no_execution_fails_while_containers_are_removed_under_it() {
+    let server = Server::start_with(&["--workers", "4"]).await;
+    let (removals, label) = (figures::count(20, 100), server.label());
+    let remove = async {
+        let docker = engine::engine().await;
+        let mut removed = 0;
+        while removed < removals {
+            let found = engine::containers(&label).await;
+            if let Some(container) = found.get(removed * 7 % found.len().max(1)) {
+                let options =
+                    bollard::query_parameters::RemoveContainerOptionsBuilder::default().force(true).v(true);
+                removed +=
+                    usize::from(docker.remove_container(container, Some(options.build())).await.is_ok());
+            }
+            tokio::time::sleep(Duration::from_millis(70)).await;
+        }
+    };
+    let mut remove = std::pin::pin!(remove);
+    let (mut number, mut again) = (0, 0);
+    let mut going = true;
+    while going {
+        let bodies = (0..4).map(|_| {
+            number += 1;
+            let code = format!("echo {number}; sleep 0.05; echo done");
+            let body = json!({"language": "bash", "code": code});
+            let server = &server;
+            async move { (number, server.eval(&body).await) }
+        });
+        let mut results = std::pin::pin!(futures::future::join_all(bodies.collect::<Vec<_>>()));
+        let results = loop {
+            tokio::select! {
+                results = &mut results => break results,
+                () = &mut remove, if going => going = false,
+            }
+        };
+        for (number, result) in results {
+            assert_eq!(result["stdout"], format!("{number}\ndone\n"), "{result:#}");
+            assert_eq!(
+                (&result["status"], &result["exit_code"]),
+                (&json!("completed"), &json!(0)),
+                "{result:#}"
+            );
+            again += u64::from(result["attempt"] != json!(1));
+        }
+    }
+    println!(
+        "pool: {removals} containers removed during {number} executions, {again} of which ran again: none failed"
+    );
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn one_that_waits_gets_the_limits_that_are_asked_for() {
+    const LIMITS: &str =
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null
+        cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null";
+    for reuse in ["never", "tenant"] {
+        let server = Server::start_with(&["--reuse", reuse]).await;
+        let default = server.eval(&json!({"language": "bash", "code": LIMITS})).await;
+        let before = waiting(&server).await;
+        let body = json!({"language": "bash", "code": format!("{LIMITS}; sleep 1"), "config": {"memory_mb": 300, "pids": 50}});
+        let label = server.label();
+        let (asked, taken) = tokio::join!(server.eval(&body), engine::running(&label));
+        assert!(before.contains(&taken.id.unwrap()), "{reuse}: it was there before");
+        let numbers = |result: &Value| -> Vec<u64> {
+            result["stdout"].as_str().unwrap().lines().map(|line| line.parse().unwrap()).collect()
+        };
+        let (default, asked) = (numbers(&default), numbers(&asked));
+        assert_eq!(default[0] - asked[0], 212 << 20, "{reuse}: memory {default:?} {asked:?}");
+        assert_eq!(default[1] - asked[1], 128 - 50, "{reuse}: pids {default:?} {asked:?}");
+        server.finish().await;
+    }
+}
