@@ -14,7 +14,7 @@ DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench load figures fuzz soak chaos images openapi mutants-profile schemathesis hostile hostile-archives engines
+.PHONY: help setup build run demo test check fmt bench load figures fuzz soak chaos images openapi mutants-profile schemathesis hostile hostile-archives engines reuse
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,10 +34,20 @@ demo: setup build ## Watch a project run through HTTP, sync and async
 # The images go first (in schemathesis), so that no test waits for one or builds it twice; the doc tests before the rest: the last closing line that is printed is the one of the whole suite.
 test: setup check schemathesis ## Everything that is checked: check, unit tests, HTTP tests, tests on the real Engine
 	cargo test --locked --doc
+	@$(MAKE) --no-print-directory reuse
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		set -x; cargo nextest run --locked --no-fail-fast; \
 	else \
 		set -x; cargo test --locked --no-fail-fast --lib --bins --tests; \
+	fi
+
+# What a program does and what it can reach, once more where containers are shared: --reuse tenant.
+REUSED := behaviours:: examples:: output:: arrival:: descriptors:: usage:: projects:: tampering:: host_reach:: leaks:: lifecycle::
+reuse: setup ## The Docker tests that concern programs, under --reuse tenant
+	@set -x; if cargo nextest --version >/dev/null 2>&1; then \
+		EXECBOX_TESTS_REUSE=tenant cargo nextest run --locked --no-fail-fast --test docker $(REUSED); \
+	else \
+		EXECBOX_TESTS_REUSE=tenant cargo test --locked --no-fail-fast --test docker -- $(REUSED); \
 	fi
 
 schemathesis: setup ## Make requests from the OpenAPI document, right and wrong ones, and check every answer
@@ -53,9 +63,10 @@ check: ## Formatting, lints, docs, dependencies
 fmt: ## Format the code
 	cargo fmt
 
-hostile: setup ## Run the tests of every hostile case, print the table, write docs/hostile.md (some: CASES='C D04')
+hostile: setup ## Run the tests of every hostile case under both settings of --reuse, print tables, write docs/hostile.md (some: CASES='C D04')
 	cargo run --locked --quiet --bin execbox -- images build --all
 	cargo bench --locked --profile dev --bench hostile -- $(CASES)
+	EXECBOX_TESTS_REUSE=tenant cargo bench --locked --profile dev --bench hostile -- $(CASES)
 
 hostile-archives: ## Read every hostile archive of the tests, and print what each case costs
 	cargo test --locked --lib -- --exact archive::tests::hostile::p8_hundreds_of_hostile_archives_are_refused_fast --nocapture

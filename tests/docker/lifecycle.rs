@@ -52,7 +52,9 @@ async fn an_image_removed_from_outside_is_built_again() {
     let manifest =
         "name = \"own\"\nversion = \"1\"\nextensions = [\"own\"]\nrun = [\"/bin/cat\", \"{entrypoint}\"]\n";
     std::fs::write(own.join("runtime.toml"), manifest).unwrap();
-    let server = Server::start_with(&["--images-dir", folder.path().to_str().unwrap()]).await;
+    // A container that waits would need no image.
+    let flags = ["--images-dir", folder.path().to_str().unwrap(), "--reuse", "never", "--warm-max", "0"];
+    let server = Server::start_with(&flags).await;
 
     let first = server.eval(&json!({"language": "own", "files": [{"name": "a.own", "content": "hi"}]})).await;
     assert_eq!(first["stdout"], "hi", "a runtime that is only a folder: {first:#}");

@@ -8,19 +8,19 @@ use crate::engine;
 use crate::figures;
 use crate::server::Server;
 
-/// Waits until a container waits, and gives all that do.
+/// Waits until nothing comes or goes any more, and gives the containers that wait: at least one.
 async fn waiting(server: &Server) -> Vec<String> {
     let began = Instant::now();
+    let mut before = Vec::new();
     loop {
         engine::assert_idle(&engine::engine().await, &server.label()).await;
         let found = engine::containers(&server.label()).await;
-        if !found.is_empty() {
-            // Its runner has to say so.
-            tokio::time::sleep(Duration::from_millis(300)).await;
+        if !found.is_empty() && found == before {
             return found;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "nothing is kept warm");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        before = found;
+        assert!(began.elapsed() < Duration::from_secs(30), "nothing is kept warm: {before:?}");
+        tokio::time::sleep(Duration::from_millis(600)).await;
     }
 }
 

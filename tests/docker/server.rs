@@ -38,11 +38,15 @@ impl Server {
 
     /// A server whose process has been through this line of shell first, as `ulimit -n 64`.
     pub async fn start_after(shell: &str, data: tempfile::TempDir, flags: &[&str]) -> Self {
+        // The same tests under the other setting; a test of one setting names it.
+        let reuse = std::env::var("EXECBOX_TESTS_REUSE").ok().filter(|_| !flags.contains(&"--reuse"));
+        let reuse: Vec<_> = reuse.iter().flat_map(|reuse| ["--reuse", reuse]).collect();
         let mut process = Command::new("/bin/sh")
             .args(["-c", &format!("{shell} && exec \"$@\""), "sh", EXECBOX])
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path())
             .args(flags)
+            .args(reuse)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -13,8 +13,8 @@ use crate::server::Server;
 
 /// How soon `/healthz` answers at best, on a machine that other tests share.
 const HEALTHY: Duration = Duration::from_millis(100);
-/// Connections that the client keeps open, and those to the containers that wait.
-const CONNECTIONS: usize = 2 + 8;
+/// Connections that the client keeps open.
+const CONNECTIONS: usize = 2;
 /// What resident memory may grow by: pools of an unoptimised server. `make soak` holds the leak, at 10 MB.
 const GROWTH_BYTES: u64 = 48 << 20;
 /// How the kernel calls a runner.
@@ -49,10 +49,12 @@ impl Sweep {
         loop {
             let more: Vec<_> = unnamed_volumes().await.difference(&self.volumes).cloned().collect();
             let processes = processes_of(&self.uids);
+            // Each container that waits has a connection.
+            let waiting = engine::containers(&server.label()).await.len();
             let (descriptors, resident) = (descriptors(server), resident(server));
             let clean = more.is_empty()
                 && processes.is_empty()
-                && descriptors <= self.descriptors + CONNECTIONS
+                && descriptors <= self.descriptors + CONNECTIONS + waiting
                 && resident <= self.resident + GROWTH_BYTES;
             if clean {
                 return;

@@ -99,7 +99,7 @@ print('.' * 4000, flush=True)
 time.sleep(1)
 ";
     let proxy = FaultProxy::start();
-    let server = Server::start_with(&["--docker-host", &proxy.host()]).await;
+    let server = Server::start_with(&["--docker-host", &proxy.host(), "--warm-max", "0"]).await;
     proxy.arm(Target::Kind("attach"), Fault::Cut(2_000));
     let result = python(&server, PROGRAM, json!({"memory_mb": 64, "disk_mb": 16})).await;
     assert_eq!(proxy.disarm(), ["attach"]);
