@@ -15,8 +15,8 @@ pub(crate) fn archive(bytes: &[u8]) {
     let pieces = read(spool.path(), body, usize::from(*piece) + 1);
     match (whole, pieces) {
         (Ok(whole), Ok(pieces)) => {
-            let content = std::fs::read(whole.spool()).unwrap();
-            assert!(content == std::fs::read(pieces.spool()).unwrap());
+            let content = whole.frames().read().unwrap();
+            assert!(content == pieces.frames().read().unwrap());
             check_project(&whole, &content);
         }
         (Err(ArchiveError::Refused { code: a, .. }), Err(ArchiveError::Refused { code: b, .. })) => assert_eq!(a, b),

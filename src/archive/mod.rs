@@ -1,7 +1,7 @@
 //! Projects: the strict reader of uploaded archives, and the canonical form in which a project goes on.
 //!
-//! An archive is read exactly once, while it arrives, by our own policy over its bytes; what comes out is a spool file
-//! of runner frames, so that no second parser ever sees the caller's bytes. Nothing is unpacked on the host.
+//! An archive is read exactly once, while it arrives, by our own policy over its bytes; what comes out are runner
+//! frames, so that no second parser ever sees the caller's bytes. Nothing is unpacked on the host.
 
 mod compression;
 mod header;
@@ -9,6 +9,7 @@ mod parser;
 mod path;
 mod pax;
 mod reader;
+mod spool;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -17,8 +18,11 @@ mod writer;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use spool::{Spool, SpoolWriter};
+
 pub use path::check_path;
 pub use reader::ArchiveReader;
+pub use spool::Frames;
 pub use writer::ProjectWriter;
 
 /// Caps of the reader.
@@ -55,21 +59,12 @@ pub enum EntryKind {
     },
 }
 
-/// A project that was accepted: its entries, and its frames in a spool file.
+/// A project that was accepted: its entries, and its frames.
 #[derive(Debug)]
 pub struct Project {
     entries: Vec<Entry>,
     bytes: u64,
     spool: Spool,
-}
-
-/// Where a project's frames are.
-#[derive(Debug)]
-enum Spool {
-    /// In a file that goes when this is dropped.
-    Scratch(tempfile::TempPath),
-    /// In a file that somebody else keeps.
-    Kept(PathBuf),
 }
 
 impl Project {
@@ -86,13 +81,10 @@ impl Project {
         self.bytes
     }
 
-    /// The spool file: `Dir`, `File` and `Data` frames, ready to be sent to a runner.
+    /// `Dir`, `File` and `Data` frames, ready to be sent to a runner.
     #[must_use]
-    pub fn spool(&self) -> &Path {
-        match &self.spool {
-            Spool::Scratch(path) => path,
-            Spool::Kept(path) => path,
-        }
+    pub fn frames(&self) -> Frames<'_> {
+        self.spool.frames()
     }
 
     /// A project that was accepted before, of `bytes` in all: its frames were kept. The entries are not; they were needed
@@ -102,14 +94,14 @@ impl Project {
         Self { entries: Vec::new(), bytes, spool: Spool::Kept(frames) }
     }
 
-    /// The same from frames that are at hand, which go to a new file in `spool`.
+    /// The same from frames that are at hand; where they are many, they go to a new file in `spool`.
     ///
     /// # Errors
     /// The file can't be made.
     pub fn restored(frames: &[u8], bytes: u64, spool: &Path) -> io::Result<Self> {
-        let mut file = tempfile::NamedTempFile::new_in(spool)?;
-        file.write_all(frames)?;
-        Ok(Self { entries: Vec::new(), bytes, spool: Spool::Scratch(file.into_temp_path()) })
+        let mut writer = SpoolWriter::new(spool);
+        writer.write_all(frames)?;
+        Ok(Self { entries: Vec::new(), bytes, spool: writer.finish()? })
     }
 }
 

@@ -1,14 +1,12 @@
 //! The canonical form of a project: checked entries, and their frames in a spool file.
 
-use std::io::{BufWriter, Write};
+use std::io::Write as _;
 use std::path::Path;
 
-use tempfile::NamedTempFile;
-
 use super::path::{check_path, quoted};
+use super::spool::SpoolWriter;
 use super::tree::{Added, Conflict, Tree};
-use super::{ArchiveError, ArchiveLimits, Entry, EntryKind, Project, RefusalCode, Spool};
-use crate::failpoint;
+use super::{ArchiveError, ArchiveLimits, Entry, EntryKind, Project, RefusalCode};
 use crate::runner::frame::{DATA_CHUNK, Kind, encode_message, header};
 use crate::runner::message::FileHead;
 
@@ -35,7 +33,7 @@ pub struct ProjectWriter {
     /// What the open `Data` frame still lacks.
     frame_lacks: usize,
     message: Vec<u8>,
-    out: BufWriter<NamedTempFile>,
+    out: SpoolWriter,
 }
 
 impl ProjectWriter {
@@ -44,8 +42,6 @@ impl ProjectWriter {
     /// # Errors
     /// The file can't be made.
     pub fn new(spool: &Path, limits: ArchiveLimits) -> Result<Self, ArchiveError> {
-        let file = NamedTempFile::new_in(spool)?;
-        failpoint::pass("spool.created");
         Ok(Self {
             limits,
             tree: Tree::default(),
@@ -56,7 +52,7 @@ impl ProjectWriter {
             file_lacks: 0,
             frame_lacks: 0,
             message: Vec::new(),
-            out: BufWriter::with_capacity(DATA_CHUNK, file),
+            out: SpoolWriter::new(spool),
         })
     }
 
@@ -107,9 +103,7 @@ impl ProjectWriter {
     /// The last file is short, or the disk.
     pub fn finish(self) -> Result<Project, ArchiveError> {
         self.check_whole()?;
-        let file = self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        failpoint::pass("spool.written");
-        Ok(Project { entries: self.entries, bytes: self.bytes, spool: Spool::Scratch(file.into_temp_path()) })
+        Ok(Project { entries: self.entries, bytes: self.bytes, spool: self.out.finish()? })
     }
 
     /// [`Self::dir`] for a name that need not be text.

@@ -1,6 +1,6 @@
 //! What is kept of an execution before it counts as accepted.
 
-use crate::archive::Project;
+use crate::archive::{Frames, Project};
 use crate::execution::entry::Entry;
 use crate::execution::idempotency::IdempotencyKey;
 use crate::execution::record::{INLINE, Request, Work};
@@ -41,7 +41,10 @@ pub(super) async fn prepare(
 
 /// Its frames when they are few, else the file that now holds them.
 async fn keep_project(store: &Store, spec: &mut ExecutionSpec) -> Result<(Vec<u8>, Vec<Pin>), StoreError> {
-    let spool = spec.project.spool().to_owned();
+    let spool = match spec.project.frames() {
+        Frames::Memory(bytes) => return Ok((bytes.to_vec(), Vec::new())),
+        Frames::File(path) => path.to_owned(),
+    };
     let length = tokio::fs::metadata(&spool).await?.len();
     if length <= INLINE as u64 {
         return Ok((tokio::fs::read(&spool).await?, Vec::new()));

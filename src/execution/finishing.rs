@@ -30,18 +30,26 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
     let mut notices = spec.notices.clone();
     notices.extend(report.notices);
     let result = parse_result(&report.result, &mut notices);
+    let queue_us = micros(taken.duration_since(entry.accepted));
+    let duration_us = micros(entry.accepted.elapsed());
     Finished {
         outcome: report.outcome,
         compile: report.compile,
         artifacts: report.artifacts,
         truncated,
         usage: report.usage,
-        queue_us: micros(taken.duration_since(entry.accepted)),
-        duration_us: micros(entry.accepted.elapsed()),
-        timings: report.timings,
+        queue_us,
+        duration_us,
+        timings: whole(report.timings, duration_us.saturating_sub(queue_us)),
         result,
         notices,
     }
+}
+
+/// The sandbox knows its phases; what else has passed, in earlier attempts and between them, is the sandbox's, too.
+fn whole(timings: Timings, since_taken_us: u64) -> Timings {
+    let phases_us = timings.compile_us + timings.run_us + timings.collect_us;
+    Timings { sandbox_us: since_taken_us.saturating_sub(phases_us), ..timings }
 }
 
 /// The result channel carries one JSON object; anything else is the program's own doing and only worth a notice.

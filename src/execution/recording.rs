@@ -88,6 +88,9 @@ impl Inner {
     /// What attempts left that is no part of the result.
     pub(super) fn discard_scratch(&self, entry: &Entry) {
         let (store, id) = (self.store.clone(), entry.id.to_string());
+        if !store.data().has_scratch(&id) {
+            return;
+        }
         tokio::task::spawn_blocking(move || {
             if let Err(error) = store.data().remove(&id) {
                 warn!(execution = %id, %error, "its scratch could not be removed; the next start does");

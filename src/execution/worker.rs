@@ -150,7 +150,7 @@ async fn one_attempt(
     spec: &Arc<ExecutionSpec>,
     attempt: u32,
 ) -> Result<Report, SandboxError> {
-    let artifact_dir = inner.store.data().attempt_dir(&entry.id.to_string(), attempt)?;
+    let artifact_dir = inner.store.data().attempt_dir(&entry.id.to_string(), attempt);
     let job = Job { id: entry.id, attempt, spec: Arc::clone(spec), artifact_dir };
     let run = inner.sandbox.run(job, &*entry.live, entry.cancel.clone());
     // One broken execution must not take its worker along.

@@ -162,15 +162,22 @@ pub(super) struct Usage {
     memory_peak_bytes: Option<u64>,
 }
 
-/// Where the time went. The phases do not overlap.
+/// Where the time went, in milliseconds with three fractional digits. The parts do not overlap, and their sum is the time
+/// from acceptance to the end.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Timings {
-    queue_ms: u64,
-    install_ms: u64,
-    sandbox_ms: u64,
-    compile_ms: u64,
-    run_ms: u64,
-    collect_ms: u64,
+    /// It waited for a worker.
+    queue_ms: f64,
+    /// Dependencies were installed.
+    install_ms: f64,
+    /// It waited for its container, its files went in; and attempts that were lost before.
+    sandbox_ms: f64,
+    /// The compiler.
+    compile_ms: f64,
+    /// The program.
+    run_ms: f64,
+    /// What was left of it ended, artifacts came out.
+    collect_ms: f64,
 }
 
 impl ExecResult {
@@ -231,12 +238,12 @@ fn compile(output: &Output, finished: &Finished) -> Option<Compile> {
 
 fn timings(finished: &Finished) -> Timings {
     Timings {
-        queue_ms: millis(finished.queue_us),
-        install_ms: 0,
-        sandbox_ms: millis(finished.timings.sandbox_us),
-        compile_ms: millis(finished.timings.compile_us),
-        run_ms: millis(finished.timings.run_us),
-        collect_ms: millis(finished.timings.collect_us),
+        queue_ms: exact_millis(finished.queue_us),
+        install_ms: 0.0,
+        sandbox_ms: exact_millis(finished.timings.sandbox_us),
+        compile_ms: exact_millis(finished.timings.compile_us),
+        run_ms: exact_millis(finished.timings.run_us),
+        collect_ms: exact_millis(finished.timings.collect_us),
     }
 }
 
@@ -267,6 +274,12 @@ fn text(bytes: &[u8]) -> (String, Option<String>) {
 /// Exactly three fractional digits: older readers of ISO 8601 take three or six and nothing else.
 fn time(time: Timestamp) -> String {
     format!("{time:.3}")
+}
+
+/// With three fractional digits. Exact below 2^53, some 285 years.
+#[allow(clippy::cast_precision_loss)]
+fn exact_millis(micros: u64) -> f64 {
+    micros as f64 / 1000.0
 }
 
 /// To the nearest millisecond.

@@ -137,8 +137,6 @@ pub struct End {
     pub memory_peak_bytes: Option<u64>,
     /// Artifacts were left out because of a cap.
     pub artifacts_truncated: bool,
-    /// Time to collect the artifacts, in microseconds.
-    pub collect_us: u64,
 }
 
 /// How one phase ended.

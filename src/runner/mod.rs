@@ -19,7 +19,6 @@ mod workspace;
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use frame::Kind;
 use link::{Link, LinkError};
@@ -77,7 +76,6 @@ fn serve(room: Option<&Room>) -> Result<(), LinkError> {
         run: None,
         memory_peak_bytes: None,
         artifacts_truncated: false,
-        collect_us: 0,
     };
     let workspace = Workspace::open(WORKSPACE)?;
     end.no_room = workspace.receive(&mut link)?;
@@ -121,10 +119,8 @@ fn phases(conditions: &Conditions<'_>, link: &mut Link, end: &mut End) -> Result
     end.run = Some(run);
     // Somebody who asked for a kill waits for the answer, not for files.
     if stopped != Some(message::Stop::Killed) {
-        let began = Instant::now();
         link.send_message(Kind::Phase, &message::PhaseStart { phase: Phase::Collect })?;
         end.artifacts_truncated = artifacts::send(workspace, &start.artifacts, &before, link)?;
-        end.collect_us = usage::micros(began.elapsed());
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 
+use caps::CapSet;
 use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MsFlags, mount};
@@ -81,6 +82,10 @@ impl Room {
         for path in &self.spec.readonly {
             step(path, present(make_readonly(path)))?;
         }
+        // What is not needed for the last step goes before anybody waits for it.
+        for set in [CapSet::Bounding, CapSet::Ambient, CapSet::Inheritable] {
+            caps::clear(None, set).map_err(io::Error::other)?;
+        }
         sys::hide()
     }
 
@@ -94,13 +99,7 @@ impl Room {
             let flags = flags(folder) | MsFlags::MS_REMOUNT;
             step(WORKSPACE, mount(NO_DATA, WORKSPACE, NO_DATA, flags, Some(size.as_str())))?;
         }
-        for set in [
-            caps::CapSet::Bounding,
-            caps::CapSet::Ambient,
-            caps::CapSet::Effective,
-            caps::CapSet::Inheritable,
-            caps::CapSet::Permitted,
-        ] {
+        for set in [CapSet::Effective, CapSet::Permitted] {
             caps::clear(None, set).map_err(io::Error::other)?;
         }
         seccompiler::apply_filter(&self.filter).map_err(io::Error::other)

@@ -32,7 +32,7 @@ pub struct Job {
     pub attempt: u32,
     /// What to run.
     pub spec: Arc<ExecutionSpec>,
-    /// An existing, empty folder of this attempt's own for artifacts.
+    /// A folder of this attempt's own for artifacts. The sandbox makes it, with its parents, for the first.
     pub artifact_dir: PathBuf,
 }
 
@@ -124,7 +124,7 @@ pub struct Timings {
     pub compile_us: u64,
     /// The program.
     pub run_us: u64,
-    /// Artifacts out.
+    /// What was left of it killed, artifacts out, and the runner's last word.
     pub collect_us: u64,
 }
 

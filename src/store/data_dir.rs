@@ -90,15 +90,16 @@ impl DataDir {
         self.root.join("trash")
     }
 
-    /// Makes the empty folder of one attempt.
-    ///
-    /// # Errors
-    /// The disk is full or the folder is gone.
-    pub fn attempt_dir(&self, execution: &str, attempt: u32) -> io::Result<PathBuf> {
-        let folder = self.scratch().join(execution).join(attempt.to_string());
-        std::fs::create_dir_all(&folder)?;
-        failpoint::pass("attempt.folder");
-        Ok(folder)
+    /// The folder of one attempt. Made, with its parents, by whoever has something to put into it.
+    #[must_use]
+    pub fn attempt_dir(&self, execution: &str, attempt: u32) -> PathBuf {
+        self.scratch().join(execution).join(attempt.to_string())
+    }
+
+    /// Whether attempts of an execution have left something.
+    #[must_use]
+    pub fn has_scratch(&self, execution: &str) -> bool {
+        self.scratch().join(execution).exists()
     }
 
     /// Removes the folders of an execution's attempts.
@@ -152,7 +153,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = DataDir::open(folder.path()).unwrap();
         assert!(matches!(DataDir::open(folder.path()), Err(DataDirError::Locked(_))));
-        let attempt = first.attempt_dir("exe_x", 1).unwrap();
+        let attempt = first.attempt_dir("exe_x", 1);
+        std::fs::create_dir_all(&attempt).unwrap();
         std::fs::write(attempt.join("left"), "over").unwrap();
         let instance = first.instance().to_owned();
         drop(first);

@@ -125,3 +125,19 @@ while True:
     assert_eq!((&result["reason"], &result["attempt"]), (&json!("out_of_memory"), &json!(1)), "{result:#}");
     server.finish().await;
 }
+
+#[tokio::test]
+async fn the_timings_add_up_to_the_whole_time() {
+    let server = Server::start().await;
+    let programs = [("bash", "sleep 0.2; seq 1000 > kept.txt"), ("c", "int main(void) { return 0; }")];
+    // Once for a container that is made, once for one that waits.
+    for (language, code) in programs.iter().chain(&programs) {
+        let result = server.eval(&json!({"language": language, "code": code})).await;
+        let parts = result["timings"].as_object().unwrap();
+        let sum: f64 = parts.values().map(|part| part.as_f64().unwrap()).sum();
+        let whole = result["duration_ms"].as_f64().unwrap();
+        assert!((sum - whole).abs() <= 1.0, "{sum} ms of {whole}: {result:#}");
+        assert_eq!(parts["compile_ms"].as_f64().unwrap() > 0.0, *language == "c", "{result:#}");
+    }
+    server.finish().await;
+}

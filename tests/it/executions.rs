@@ -87,7 +87,7 @@ async fn a_result_has_the_documented_fields_and_no_empty_ones() {
         ]
     );
     assert_eq!(result["usage"], json!({"wall_ms": 12, "cpu_ms": 11, "memory_peak_bytes": 9_437_184}));
-    assert_eq!(result["timings"]["run_ms"], 12);
+    assert_eq!(result["timings"]["run_ms"], 12.4);
     assert_eq!(result["truncated"], json!({"stdout": false, "stderr": false, "artifacts": false}));
     assert_eq!((&result["stdout"], &result["stderr"]), (&json!("out\n"), &json!("err\n")));
     for time in ["created_at", "started_at", "finished_at"] {

@@ -198,6 +198,7 @@ fn with_large(kib: i32, large: &[u8]) -> Vec<(&str, &[u8])> {
 fn leave_artifacts(job: &Job, files: &[(&str, &[u8])]) -> Result<Report, SandboxError> {
     let mut artifacts = Vec::new();
     for (index, (path, content)) in files.iter().enumerate() {
+        std::fs::create_dir_all(&job.artifact_dir).unwrap();
         let file = job.artifact_dir.join(index.to_string());
         std::fs::write(&file, content)?;
         let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();

@@ -208,10 +208,11 @@ async fn a_broken_disk_is_our_failure() {
     let app = TestApp::start().await;
     let spool = app.service.spool_dir();
     std::fs::remove_dir(&spool).unwrap();
-    for route in ["/api/v1/exec/sync", "/api/v1/eval"] {
-        let answer = app.post_json(route, &fake("exit 0")).await;
-        answer.assert_problem(503, "storage_failed");
-    }
+    // A small project needs no file.
+    let code = format!("print(1) # {}", "x".repeat(10_000));
+    let large = json!({"code": code, "labels": {"fake": "exit 0"}});
+    let answer = app.post_json("/api/v1/exec/sync", &large).await;
+    answer.assert_problem(503, "storage_failed");
     app.get("/readyz").await.assert_problem(503, "storage_failed");
     std::fs::create_dir(&spool).unwrap();
     app.run("exit 0").await;

@@ -180,7 +180,7 @@ fn read_project(
 /// What the spool file says, after checking that it agrees with the project's own list.
 fn decode(project: &Project) -> Vec<Got> {
     let mut decoder = Decoder::default();
-    decoder.push(&std::fs::read(project.spool()).unwrap());
+    decoder.push(&project.frames().read().unwrap());
     let (mut got, mut heads) = (Vec::<Got>::new(), Vec::<FileHead>::new());
     while let Some(frame) = decoder.next_frame().unwrap() {
         if frame.kind == Kind::Data {

@@ -34,6 +34,7 @@ struct Current {
 }
 
 impl Incoming {
+    /// They go into this folder, which is made for the first.
     pub(super) fn new(folder: PathBuf, caps: &ArtifactSpec) -> Self {
         Self {
             folder,
@@ -56,6 +57,10 @@ impl Incoming {
             return Err(lost("two artifacts of one name"));
         }
         (self.count_left, self.bytes_left) = (self.count_left - 1, self.bytes_left - head.size);
+        if self.done.is_empty() {
+            tokio::fs::create_dir_all(&self.folder).await?;
+            failpoint::pass("attempt.folder");
+        }
         let name = self.folder.join(self.done.len().to_string());
         let file = File::create_new(&name).await?;
         failpoint::pass("artifact.created");

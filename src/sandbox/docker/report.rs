@@ -54,6 +54,7 @@ pub(super) fn of_end(end: &End, outcome: Outcome, began: Instant, conversation: 
         duration_us: compile.wall_us,
     });
     let bare = bare(outcome, began, conversation);
+    let phases_us = run.map_or(0, |run| run.wall_us) + compile.map_or(0, |compile| compile.duration_us);
     Report {
         compile,
         truncated: Truncated {
@@ -69,7 +70,8 @@ pub(super) fn of_end(end: &End, outcome: Outcome, began: Instant, conversation: 
         timings: Timings {
             compile_us: compile.map_or(0, |compile| compile.duration_us),
             run_us: run.map_or(0, |run| run.wall_us),
-            collect_us: end.collect_us,
+            // The runner's own clock, and the way of its word: bare's is all since the first phase began.
+            collect_us: bare.timings.run_us.saturating_sub(phases_us),
             ..bare.timings
         },
         ..bare

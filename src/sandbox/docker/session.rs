@@ -12,12 +12,13 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Frames;
 use crate::execution::spec::Stdin;
 use crate::runner::frame::{DATA_CHUNK, Frame, Kind, encode, encode_message};
 use crate::runner::message::{End, Phase, PhaseStart, Start};
 use crate::sandbox::docker::container::Input;
 use crate::sandbox::docker::incoming::Incoming;
-use crate::sandbox::docker::streams::{Frames, Streams, nonsense};
+use crate::sandbox::docker::streams::{Inbox, Streams, nonsense};
 use crate::sandbox::{Artifact, Events, Job, SandboxError};
 
 /// From the first frame that goes in to the runner's word that it has it. One that waited may be dead or stopped.
@@ -79,8 +80,8 @@ pub(super) async fn converse(
     cancel: &CancellationToken,
 ) -> Result<Conversation, SandboxError> {
     let credit = Arc::new(Semaphore::new(0));
-    let Streams { input, output, frames } = streams;
-    let mut reader = Reader::new(start, job, events, Arc::clone(&credit), frames);
+    let Streams { input, output, inbox } = streams;
+    let mut reader = Reader::new(start, job, events, Arc::clone(&credit), inbox);
     let ended = CancellationToken::new();
     let mut writer = std::pin::pin!(write(input, start, job, &credit, Until { cancel, ended: &ended }));
     let mut whole = None;
@@ -139,13 +140,25 @@ async fn write(
     let mut head = Vec::new();
     encode_message(Kind::Start, start, &mut head)
         .map_err(|error| SandboxError::Lost(format!("the start message: {error}")))?;
-    let mut project = tokio::fs::File::open(job.spec.project.spool()).await?;
+    let mut project = match job.spec.project.frames() {
+        Frames::Memory(frames) => {
+            // One write carries all of it.
+            head.extend_from_slice(frames);
+            None
+        }
+        Frames::File(path) => Some(tokio::fs::File::open(path).await?),
+    };
     let work = async {
+        if project.is_none() {
+            encode(Kind::Go, &[], &mut head);
+        }
         input.write_all(&head).await?;
-        copy(&mut project, input).await?;
-        let mut go = Vec::new();
-        encode(Kind::Go, &[], &mut go);
-        input.write_all(&go).await?;
+        if let Some(project) = &mut project {
+            copy(project, input).await?;
+            let mut go = Vec::new();
+            encode(Kind::Go, &[], &mut go);
+            input.write_all(&go).await?;
+        }
         input.flush().await?;
         write_stdin(input, &job.spec.stdin, credit, until.ended).await
     };
@@ -235,7 +248,7 @@ struct Reader<'a> {
     start: &'a Start,
     events: &'a dyn Events,
     credit: Arc<Semaphore>,
-    frames: &'a mut Frames,
+    inbox: &'a mut Inbox,
     incoming: Incoming,
     result: Vec<u8>,
     notices: Vec<String>,
@@ -254,13 +267,13 @@ impl<'a> Reader<'a> {
         job: &Job,
         events: &'a dyn Events,
         credit: Arc<Semaphore>,
-        frames: &'a mut Frames,
+        inbox: &'a mut Inbox,
     ) -> Self {
         Self {
             start,
             events,
             credit,
-            frames,
+            inbox,
             incoming: Incoming::new(job.artifact_dir.clone(), &start.artifacts),
             result: Vec::new(),
             notices: Vec::new(),
@@ -274,14 +287,14 @@ impl<'a> Reader<'a> {
 
     /// Takes what came. `Some` when the conversation is over.
     async fn take(&mut self, chunk: LogOutput) -> Result<Option<Ending>, SandboxError> {
-        self.frames.take(chunk);
+        self.inbox.take(chunk);
         // Taken out for the loop: a frame borrows it, and what the frame does changes the rest.
-        let mut decoder = std::mem::take(&mut self.frames.decoder);
+        let mut decoder = std::mem::take(&mut self.inbox.decoder);
         let mut ending = Ok(None);
         while let (Ok(None), Some(frame)) = (&ending, decoder.next_frame().map_err(nonsense)?) {
             ending = self.frame(frame).await;
         }
-        self.frames.decoder = decoder;
+        self.inbox.decoder = decoder;
         ending
     }
 

@@ -15,21 +15,21 @@ use crate::sandbox::docker::container::{Input, Output};
 /// Bytes of the runner's own standard error that go to the log.
 const DIAGNOSTICS: usize = 2_048;
 
-/// Frames to and from the runner of one container, from its start to its removal.
+/// Inbox to and from the runner of one container, from its start to its removal.
 pub(super) struct Streams {
     pub(super) input: Input,
     pub(super) output: Output,
-    pub(super) frames: Frames,
+    pub(super) inbox: Inbox,
 }
 
 /// What came and was not looked at yet.
 #[derive(Default)]
-pub(super) struct Frames {
+pub(super) struct Inbox {
     pub(super) decoder: Decoder,
     diagnosed: usize,
 }
 
-impl Frames {
+impl Inbox {
     /// Takes what came: frames, or the runner's own words, which are for the log.
     pub(super) fn take(&mut self, chunk: LogOutput) {
         match chunk {
@@ -51,7 +51,7 @@ impl Frames {
 
 impl Streams {
     pub(super) fn new((input, output): (Input, Output)) -> Self {
-        Self { input, output, frames: Frames::default() }
+        Self { input, output, inbox: Inbox::default() }
     }
 
     /// Waits until the runner says that it is ready for an execution.
@@ -63,7 +63,7 @@ impl Streams {
 
     async fn next_hello(&mut self) -> Result<(), SandboxError> {
         loop {
-            match self.frames.decoder.next_frame().map_err(nonsense)? {
+            match self.inbox.decoder.next_frame().map_err(nonsense)? {
                 Some(frame) if frame.kind == Kind::Hello => return Ok(()),
                 Some(frame) => {
                     return Err(SandboxError::Lost(format!("a {:?} frame instead of a hello", frame.kind)));
@@ -71,7 +71,7 @@ impl Streams {
                 None => {}
             }
             match self.output.next().await {
-                Some(Ok(chunk)) => self.frames.take(chunk),
+                Some(Ok(chunk)) => self.inbox.take(chunk),
                 Some(Err(error)) => return Err(SandboxError::Lost(error.to_string())),
                 None => return Err(SandboxError::Lost("its stream ended before its first word".into())),
             }

@@ -184,7 +184,6 @@ mod tests {
             run: Some(run),
             memory_peak_bytes: Some(300 * MIB),
             artifacts_truncated: false,
-            collect_us: 0,
         };
         of_report(&end, &limits())
     }

@@ -1,0 +1,138 @@
+//! Where a project's frames are kept between the request and the runner: in memory while they are few, else in a file.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tempfile::{NamedTempFile, TempPath};
+
+use crate::failpoint;
+use crate::runner::frame::DATA_CHUNK;
+
+/// Frames of at most so many bytes stay in memory: most programs that people type, and with 10,000 of them waiting no
+/// more than 40 MB.
+const SMALL: usize = 4 << 10;
+
+/// A project's frames.
+#[derive(Debug)]
+pub(super) enum Spool {
+    Memory(Bytes),
+    /// In a file that goes when this is dropped.
+    Scratch(TempPath),
+    /// In a file that somebody else keeps.
+    Kept(PathBuf),
+}
+
+/// A project's frames, to be read.
+#[derive(Debug, Clone, Copy)]
+pub enum Frames<'a> {
+    /// They are here.
+    Memory(&'a Bytes),
+    /// They are in this file.
+    File(&'a Path),
+}
+
+impl Spool {
+    pub(super) fn frames(&self) -> Frames<'_> {
+        match self {
+            Self::Memory(bytes) => Frames::Memory(bytes),
+            Self::Scratch(path) => Frames::File(path),
+            Self::Kept(path) => Frames::File(path),
+        }
+    }
+}
+
+impl Frames<'_> {
+    /// Their length in bytes.
+    ///
+    /// # Errors
+    /// The file can't be looked at.
+    pub fn length(&self) -> io::Result<u64> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.len() as u64),
+            Self::File(path) => Ok(std::fs::metadata(path)?.len()),
+        }
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn read(&self) -> io::Result<Bytes> {
+        match self {
+            Self::Memory(bytes) => Ok((*bytes).clone()),
+            Self::File(path) => Ok(std::fs::read(path)?.into()),
+        }
+    }
+}
+
+/// Takes frames until they are whole.
+#[derive(Debug)]
+pub(super) struct SpoolWriter {
+    folder: PathBuf,
+    memory: Vec<u8>,
+    file: Option<BufWriter<NamedTempFile>>,
+}
+
+impl SpoolWriter {
+    /// What does not stay in memory goes to a new file in this folder.
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), memory: Vec::new(), file: None }
+    }
+
+    pub(super) fn finish(self) -> io::Result<Spool> {
+        let Some(file) = self.file else { return Ok(Spool::Memory(self.memory.into())) };
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        failpoint::pass("spool.written");
+        Ok(Spool::Scratch(file.into_temp_path()))
+    }
+
+    fn to_file(&mut self) -> io::Result<&mut BufWriter<NamedTempFile>> {
+        let file = NamedTempFile::new_in(&self.folder)?;
+        failpoint::pass("spool.created");
+        let mut file = BufWriter::with_capacity(DATA_CHUNK, file);
+        file.write_all(&std::mem::take(&mut self.memory))?;
+        Ok(self.file.insert(file))
+    }
+}
+
+impl Write for SpoolWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.file {
+            Some(file) => file.write(bytes),
+            None if self.memory.len() + bytes.len() > SMALL => self.to_file()?.write(bytes),
+            None => {
+                self.memory.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_bytes_stay_in_memory_and_many_are_a_file_until_it_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        for (length, in_file) in [(0, 0), (SMALL, 0), (SMALL + 1, 1), (3 * DATA_CHUNK, 1)] {
+            let content: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0]).collect();
+            let mut writer = SpoolWriter::new(folder.path());
+            for piece in content.chunks(1_000) {
+                writer.write_all(piece).unwrap();
+            }
+            let spool = writer.finish().unwrap();
+            assert_eq!(files(), in_file, "{length}");
+            assert_eq!(spool.frames().length().unwrap(), length as u64);
+            assert_eq!(spool.frames().read().unwrap(), content);
+            drop(spool);
+            assert_eq!(files(), 0);
+        }
+    }
+}
