@@ -87,7 +87,7 @@ impl SpoolWriter {
         Ok(Spool::Scratch(file.into_temp_path()))
     }
 
-    fn to_file(&mut self) -> io::Result<&mut BufWriter<NamedTempFile>> {
+    fn spill(&mut self) -> io::Result<&mut BufWriter<NamedTempFile>> {
         let file = NamedTempFile::new_in(&self.folder)?;
         failpoint::pass("spool.created");
         let mut file = BufWriter::with_capacity(DATA_CHUNK, file);
@@ -100,7 +100,7 @@ impl Write for SpoolWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.file {
             Some(file) => file.write(bytes),
-            None if self.memory.len() + bytes.len() > SMALL => self.to_file()?.write(bytes),
+            None if self.memory.len() + bytes.len() > SMALL => self.spill()?.write(bytes),
             None => {
                 self.memory.extend_from_slice(bytes);
                 Ok(bytes.len())
