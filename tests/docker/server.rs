@@ -38,8 +38,7 @@ impl Server {
 
     /// A server whose process has been through this line of shell first, as `ulimit -n 64`.
     pub async fn start_after(shell: &str, data: tempfile::TempDir, flags: &[&str]) -> Self {
-        // The same tests under the other setting; a test of one setting names it.
-        let reuse = std::env::var("EXECBOX_TESTS_REUSE").ok().filter(|_| !flags.contains(&"--reuse"));
+        let reuse = tested_reuse().filter(|_| !flags.contains(&"--reuse"));
         let reuse: Vec<_> = reuse.iter().flat_map(|reuse| ["--reuse", reuse]).collect();
         let mut process = Command::new("/bin/sh")
             .args(["-c", &format!("{shell} && exec \"$@\""), "sh", EXECBOX])
@@ -185,6 +184,12 @@ impl Server {
         self.ended(Duration::from_secs(5)).await;
         std::mem::replace(&mut self.data, tempfile::tempdir().unwrap())
     }
+}
+
+/// The setting under which all tests run that do not name one: `EXECBOX_TESTS_REUSE`.
+#[allow(clippy::disallowed_methods, reason = "it is the tests' own, not a setting of the server")]
+fn tested_reuse() -> Option<String> {
+    std::env::var("EXECBOX_TESTS_REUSE").ok()
 }
 
 impl Drop for Server {
