@@ -9,6 +9,8 @@ use crate::config::Config;
 const OWN: u64 = 64;
 /// What one running execution has open: its attach stream, calls of the Engine, artifacts that come in.
 const EACH_WORKER: u64 = 8;
+/// What a container that waits has open: its attach stream.
+const EACH_WARM: u64 = 1;
 /// A connection's socket, and the file that is sent through it.
 const EACH_CONNECTION: u64 = 2;
 /// With fewer connections than this nobody can be served.
@@ -34,7 +36,9 @@ fn raise() -> Option<u64> {
 
 fn fitting(files: u64, config: &Config) -> usize {
     let uploads = config.request.uploads as u64;
-    let others = OWN.saturating_add(EACH_WORKER * u64::from(config.workers())).saturating_add(uploads);
+    let warm = EACH_WARM.saturating_mul(config.pool_limits().total as u64);
+    let work = OWN.saturating_add(EACH_WORKER * u64::from(config.workers()));
+    let others = work.saturating_add(warm).saturating_add(uploads);
     let connections = files.saturating_sub(others) / EACH_CONNECTION;
     usize::try_from(connections).unwrap_or(usize::MAX).max(LEAST)
 }
@@ -47,7 +51,8 @@ mod tests {
     fn connections_leave_descriptors_for_the_work() {
         let mut config = Config { workers: Some(4), ..Config::default() };
         config.request.uploads = 64;
-        assert_eq!(fitting(1_024, &config), (1_024 - 64 - 32 - 64) / 2);
+        config.containers.warm_memory_mb = 240;
+        assert_eq!(fitting(1_024, &config), (1_024 - 64 - 32 - 10 - 64) / 2);
         assert_eq!(fitting(50, &config), LEAST);
         assert!(fitting(1 << 20, &config) > config.request.connections);
         config.request.uploads = usize::MAX;

@@ -125,22 +125,24 @@ impl Keeper {
 
 /// Starts the keeper, which ends with the sandbox.
 pub(super) fn start(inner: &Arc<Inner>) {
-    let closing = inner.keeper.closing.clone();
+    let keeper = Arc::clone(&inner.keeper);
     let inner = Arc::downgrade(inner);
-    tokio::spawn(async move { closing.run_until_cancelled(keep(inner)).await });
+    tokio::spawn(async move { keeper.closing.run_until_cancelled(keep(&keeper, inner)).await });
 }
 
-async fn keep(inner: Weak<Inner>) {
+async fn keep(keeper: &Keeper, inner: Weak<Inner>) {
     while let Some(inner) = inner.upgrade() {
         inner.engine.circuit.closed().await;
-        let Look { gone, wanted, again } = inner.keeper.pool().look(Instant::now());
+        let Look { gone, wanted, again } = keeper.pool().look(Instant::now());
         drop(gone);
         if let Some(kind) = wanted {
             inner.make_warm(kind).await;
             continue;
         }
+        // It is nobody's reason to live.
+        drop(inner);
         tokio::select! {
-            () = inner.keeper.changed.notified() => {}
+            () = keeper.changed.notified() => {}
             () = tokio::time::sleep_until(again.unwrap_or_else(far)) => {}
         }
     }
@@ -158,10 +160,13 @@ impl Inner {
     }
 
     async fn make_warm(&self, kind: Kind) {
-        match self.make(&kind).await {
-            Ok((warm, made)) if made == kind => drop(self.keeper.pool().made(&kind, warm, Instant::now())),
-            // Its image is another now.
-            Ok(_) => drop(self.keeper.pool().drop_kinds(|old| *old == kind)),
+        match self.make_as_it_is(&kind).await {
+            Ok(warm) => drop(self.keeper.pool().made(&kind, warm, Instant::now())),
+            // Somebody removed its image, which whoever needs it builds again.
+            Err(MakeError::Engine(EngineError::NotFound { .. })) => {
+                self.images.forget(&kind.runtime);
+                drop(self.keeper.pool().drop_kinds(|old| *old == kind));
+            }
             Err(error) => {
                 warn!(%error, runtime = %kind.runtime.name, "a warm container could not be made");
                 self.keeper.pool().failed(&kind, Instant::now() + MAKE_AGAIN);

@@ -97,7 +97,7 @@ struct Inner {
     removals: TaskTracker,
     uids: Uids,
     oci_runtime: Option<String>,
-    keeper: Keeper,
+    keeper: Arc<Keeper>,
     /// Set once, after a probe.
     rooms: AtomicBool,
 }
@@ -149,7 +149,7 @@ impl DockerSandbox {
             removals: TaskTracker::new(),
             uids: Uids::from(config.uid_base),
             oci_runtime: config.oci_runtime,
-            keeper: Keeper::new(config.pool),
+            keeper: Arc::new(Keeper::new(config.pool)),
             rooms: AtomicBool::new(false),
             engine,
         }));
@@ -285,16 +285,20 @@ impl Inner {
     /// Makes a container, and waits for its runner's first word. An image that was removed behind our back is built
     /// again, once.
     async fn make(&self, kind: &Kind) -> Result<(Warm, Kind), SandboxError> {
-        self.ensure_runner().await?;
-        match self.make_from(kind, |body| body).await {
+        match self.make_as_it_is(kind).await {
             Err(MakeError::Engine(EngineError::NotFound { .. })) => {
                 self.images.forget(&kind.runtime);
                 let image = self.images.ensure(&kind.runtime, &|_| ()).await?;
                 let kind = Kind { image, ..kind.clone() };
-                Ok((self.make_from(&kind, |body| body).await?, kind))
+                Ok((self.make_as_it_is(&kind).await?, kind))
             }
             other => Ok((other?, kind.clone())),
         }
+    }
+
+    async fn make_as_it_is(&self, kind: &Kind) -> Result<Warm, MakeError> {
+        self.ensure_runner().await?;
+        self.make_from(kind, |body| body).await
     }
 
     async fn make_from(
