@@ -78,6 +78,17 @@ impl Server {
         answer(self.client.post(format!("{}/api/v1/eval", self.url)).json(body)).await
     }
 
+    /// Leaves one JSON body to be run.
+    pub(crate) async fn submit(&self, body: &Value) -> Result<Value> {
+        answer(self.client.post(format!("{}/api/v1/exec/async", self.url)).json(body)).await
+    }
+
+    /// What is known of an execution.
+    pub(crate) async fn state(&self, of: &Value) -> Result<Value> {
+        let id = of["execution_id"].as_str().ok_or("an execution without an id")?;
+        answer(self.client.get(format!("{}/api/v1/executions/{id}", self.url))).await
+    }
+
     /// Forgets an execution.
     pub(crate) async fn purge(&self, result: &Value) -> Result<()> {
         let id = result["execution_id"].as_str().ok_or("a result without an id")?;
@@ -126,7 +137,7 @@ async fn ready(client: &reqwest::Client, url: &str) {
 async fn answer(request: reqwest::RequestBuilder) -> Result<Value> {
     let answer = request.send().await?;
     let (status, body) = (answer.status(), answer.text().await?);
-    if status != 200 {
+    if !status.is_success() {
         return Err(format!("{status}: {body}").into());
     }
     Ok(serde_json::from_str(&body)?)
