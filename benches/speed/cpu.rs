@@ -12,7 +12,7 @@ const QUIET: f64 = 0.15;
 /// One look.
 const LOOK: Duration = Duration::from_millis(50);
 /// Looks at most: a machine that others use is never quiet.
-const LOOKS: usize = 30;
+const LOOKS: usize = 10;
 
 /// Seconds of processor time at a moment, or between two.
 #[derive(Clone, Copy, Debug, Default)]

@@ -75,8 +75,16 @@ pub(crate) async fn measure(
 
 fn contender<'a>(setting: &'a Setting, server: &'a Server) -> Contender<'a> {
     let make = |_| {
-        let (mut client, request) = (Client::connect(server.url())?, client::hello());
-        Ok(timed(move || client.hello(&request)))
+        let (url, request) = (server.url().to_owned(), client::hello());
+        // Not before its first turn: a connection without a request is closed soon.
+        let mut connected = None;
+        Ok(timed(move || {
+            let client = match &mut connected {
+                Some(client) => client,
+                none => none.insert(Client::connect(&url)?),
+            };
+            client.hello(&request)
+        }))
     };
     Contender::new(setting.name, make).of_server(server.pid())
 }
