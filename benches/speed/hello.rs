@@ -94,17 +94,22 @@ fn one_caller(others: &[Contender<'_>], servers: &[(&Setting, Server)], report: 
     for (other, count) in others.iter().zip([20, 6, 6, 10, 4]) {
         turns.push(Turn::new(other, other.name, count, AT_ONCE)?);
     }
+    let mut held = Vec::new();
     for (setting, server) in servers {
-        let (contender, name) = (contender(setting, server), setting.name);
-        turns.push(Turn::new(&contender, &format!("execbox, {name}, a call every {PACE:?}"), 20, PACE)?);
-        turns.push(Turn::new(&contender, &format!("execbox, {name}, call after call"), 20, AT_ONCE)?);
+        let contender = contender(setting, server);
+        held.push(turns.len());
+        // Where each execution has a new container, call after call measures how fast the Engine makes them.
+        if setting.bounds.limit == Limit::Engine {
+            let name = format!("execbox, {}, a call every {PACE:?}", setting.name);
+            turns.push(Turn::new(&contender, &name, 20, PACE)?);
+        }
+        let name = format!("execbox, {}, call after call", setting.name);
+        turns.push(Turn::new(&contender, &name, 20, AT_ONCE)?);
     }
     turns::take(&mut turns)?;
     let bare = turns[0].samples.median();
-    for ((setting, _), turns) in servers.iter().zip(turns[others.len()..].chunks(2)) {
-        // Where each execution has a new container, call after call measures how fast the Engine makes them.
-        let turn = if setting.bounds.limit == Limit::Engine { &turns[0] } else { &turns[1] };
-        let (p50, p99) = (turn.samples.median(), turn.samples.percentile(99));
+    for ((setting, _), at) in servers.iter().zip(held) {
+        let [p50, _, p99] = turns[at].samples.percentiles();
         let name = |what: &str| format!("{}: {what}", setting.name);
         report
             .figure(&name("sync hello p50 / bare interpreter p50"), p50 / bare, "×")

@@ -11,6 +11,8 @@ use crate::settings::SETTINGS;
 const REST: Duration = Duration::from_secs(30);
 /// Before that: the containers are made.
 const WARM_UP: Duration = Duration::from_secs(4);
+/// Containers that wait.
+const WARM: [&str; 4] = ["--warm-min", "4", "--warm-max", "4"];
 /// Part of one processor, in percent.
 const MAX_PERCENT: f64 = 0.5;
 /// The Engine's processes, and the runners in the containers; also those of others on this machine.
@@ -20,7 +22,7 @@ pub(crate) async fn measure(report: &mut Report) -> Result<()> {
     eprintln!("bench: idle servers for {} s", REST.as_secs());
     let mut servers = Vec::new();
     for setting in &SETTINGS {
-        let server = setting.start(&[]).await?;
+        let server = setting.start(&WARM).await?;
         server.hello().await?;
         servers.push((setting, server));
     }

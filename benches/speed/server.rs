@@ -24,6 +24,7 @@ pub(crate) struct Server {
     process: Child,
     pid: u32,
     url: String,
+    said: String,
     client: reqwest::Client,
     ready_after: Duration,
     data: tempfile::TempDir,
@@ -38,16 +39,21 @@ impl Server {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data.path()).args(flags);
         let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
         let stderr = process.stderr.take().ok_or("a server without a log")?;
-        let url = tokio::time::timeout(PATIENCE, address(stderr)).await??;
+        let (url, said) = tokio::time::timeout(PATIENCE, address(stderr)).await??;
         let pid = process.id().ok_or("the server ended while it started")?;
         let client = reqwest::Client::builder().no_proxy().timeout(10 * PATIENCE).build()?;
         tokio::time::timeout(PATIENCE, ready(&client, &url)).await?;
-        Ok(Self { process, pid, url, client, ready_after: began.elapsed(), data })
+        Ok(Self { process, pid, url, said, client, ready_after: began.elapsed(), data })
     }
 
     /// From exec to the first 200 of `/readyz`.
     pub(crate) fn ready_after(&self) -> Duration {
         self.ready_after
+    }
+
+    /// Its log before it was ready.
+    pub(crate) fn said(&self) -> &str {
+        &self.said
     }
 
     /// Where it listens, without a path.
@@ -110,14 +116,14 @@ impl Server {
     }
 }
 
-/// Reads the address out of the greeting; the rest of the log is read and dropped, so that the server never waits.
-async fn address(stderr: ChildStderr) -> Result<String> {
+/// Reads the address out of the greeting, and the log before it; the rest of the log is read and dropped, so that the server never waits.
+async fn address(stderr: ChildStderr) -> Result<(String, String)> {
     let mut lines = BufReader::new(stderr).lines();
     let mut log = String::new();
     while let Some(line) = lines.next_line().await? {
         if let Some((url, _)) = line.split_once(ROUTE) {
             tokio::spawn(drain(lines));
-            return Ok(url.trim().to_owned());
+            return Ok((url.trim().to_owned(), log));
         }
         log = log + &line + "\n";
     }

@@ -6,6 +6,9 @@ use crate::server::Server;
 /// A kept connection outlives the turns of the others.
 const KEPT: [&str; 2] = ["--keep-alive-seconds", "3600"];
 
+/// The log of a server on a host that does not allow the setting: it serves with another.
+const NOT_POSSIBLE: &str = "--reuse is not possible here";
+
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     flags: &'static [&'static str],
@@ -30,19 +33,29 @@ pub(crate) struct Bounds {
 pub(crate) enum Limit {
     /// Each execution has a container of its own: the raw Engine cycle's best.
     Engine,
-    #[allow(dead_code, reason = "there is one setting so far")]
     /// Containers are used again: bare interpreters on all processors.
     Processors,
 }
 
-pub(crate) const SETTINGS: [Setting; 1] = [Setting {
-    name: "never",
-    flags: &[],
-    bounds: Bounds { hello: 2.0, tail: 3.0, throughput: 0.9, limit: Limit::Engine, added_ms: 12.0 },
-}];
+pub(crate) const SETTINGS: [Setting; 2] = [
+    Setting {
+        name: "never",
+        flags: &["--reuse", "never"],
+        bounds: Bounds { hello: 2.0, tail: 3.0, throughput: 0.9, limit: Limit::Engine, added_ms: 12.0 },
+    },
+    Setting {
+        name: "tenant",
+        flags: &["--reuse", "tenant"],
+        bounds: Bounds { hello: 1.4, tail: 2.0, throughput: 0.75, limit: Limit::Processors, added_ms: 4.0 },
+    },
+];
 
 impl Setting {
     pub(crate) async fn start(&self, more: &[&str]) -> Result<Server> {
-        Server::start(&[&KEPT, self.flags, more].concat()).await
+        let server = Server::start(&[&KEPT, self.flags, more].concat()).await?;
+        if server.said().contains(NOT_POSSIBLE) {
+            return Err(format!("{:?} is not in force: {}", self.flags, server.said()).into());
+        }
+        Ok(server)
     }
 }

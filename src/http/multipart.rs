@@ -14,7 +14,7 @@ use crate::http::error::{ApiError, Code};
 use crate::http::request::{ExecRequest, parse};
 
 /// Bytes that are gathered before they go to a blocking thread: the hop costs more than reading a few of them.
-const PIECE: usize = 128 << 10;
+const PIECE: usize = 256 << 10;
 
 /// Where the parts go.
 pub(super) struct Caps {
