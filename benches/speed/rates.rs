@@ -41,6 +41,11 @@ impl Rate {
         Ok(())
     }
 
+    /// Through the server, not beside it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.server.is_some()
+    }
+
     pub(crate) fn best(&self) -> f64 {
         self.windows.iter().map(|(_, window)| window.per_second).fold(0.0, f64::max)
     }
@@ -74,7 +79,8 @@ pub(crate) fn grid(rates: &[Rate]) -> Grid {
     let mut grid = Grid::new(&head);
     for rate in rates {
         for (callers, window) in &rate.windows {
-            let mut cells = vec![rate.name.to_owned(), callers.to_string(), number(window.per_second)];
+            let name = if rate.is_ours() { format!("execbox, {}", rate.name) } else { rate.name.to_owned() };
+            let mut cells = vec![name, callers.to_string(), number(window.per_second)];
             cells.extend(window.latency.percentiles().map(number));
             cells.push(number(window.cpu_ms(|cpu| cpu.machine)));
             cells.push(rate.server.map_or_else(String::new, |_| number(window.cpu_ms(|cpu| cpu.server))));

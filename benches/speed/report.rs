@@ -39,7 +39,8 @@ impl Report {
         self.grids.push(rates::grid(rates));
         let points = |rate: &Rate| {
             let points = rate.windows.iter().map(|(callers, window)| (*callers, window.per_second)).collect();
-            (rate.name.to_owned(), points)
+            let ours = if rate.is_ours() { "execbox, " } else { "" };
+            (format!("{ours}{}", rate.name), points)
         };
         self.plot.rates = rates.iter().map(points).collect();
     }
