@@ -82,9 +82,12 @@ mutants-profile: setup ## Take away each field of the container profile, see a c
 engines: ## Run the Docker tests on two Engines and on cgroup version 2 (root, Debian; some 15 minutes), write docs/engines.md
 	@tests/engines/run.sh
 
-bench: setup build ## Measure the overhead over a raw Engine cycle and a bare interpreter
-	$(BIN) images build python bash
-	cargo bench --locked --bench overhead
+ONLY ?=
+bench: setup build ## Measure speed beside bare processes, the Engine, bwrap and a peer, hold the figures (some: ONLY='latency async')
+	@deploy/setup-bench.sh
+	$(BIN) images build python bash c
+	$(if $(ONLY),,cargo bench --locked --bench micro)
+	cargo bench --locked --bench speed -- $(ONLY)
 
 load: setup build ## Measure under floods, slow callers and bad neighbours; fails when a figure is not held
 	$(BIN) images build python bash

@@ -17,16 +17,19 @@ mod memory;
 mod neighbours;
 mod slow;
 
-#[path = "../overhead/resident.rs"]
+#[path = "../speed/grid.rs"]
+#[allow(dead_code, reason = "the benchmark of the speed uses the rest of it")]
+mod grid;
+#[path = "../speed/resident.rs"]
 mod resident;
-#[path = "../overhead/samples.rs"]
-#[allow(dead_code, reason = "the benchmark of the overhead uses the rest of it")]
+#[path = "../speed/samples.rs"]
+#[allow(dead_code, reason = "the benchmark of the speed uses the rest of it")]
 mod samples;
-#[path = "../overhead/server.rs"]
-#[allow(dead_code, reason = "the benchmark of the overhead uses the rest of it")]
+#[path = "../speed/server.rs"]
+#[allow(dead_code, reason = "the benchmark of the speed uses the rest of it")]
 mod server;
-#[path = "../overhead/table.rs"]
-#[allow(dead_code, reason = "the benchmark of the overhead uses the rest of it")]
+#[path = "../speed/table.rs"]
+#[allow(dead_code, reason = "the benchmark of the speed uses the rest of it")]
 mod table;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@
 #![allow(missing_docs, reason = "a program, not a library")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints a table")]
 
-#[path = "../overhead/server.rs"]
+#[path = "../speed/server.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest of it")]
 mod server;
 

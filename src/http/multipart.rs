@@ -1,5 +1,8 @@
 //! The multipart body: the `tar` part goes straight into the archive reader, the `metadata` part is JSON.
 
+use std::future::ready;
+use std::pin::Pin;
+
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::http::header::HeaderMap;
 use actix_web::web::{self, BytesMut};
@@ -11,7 +14,7 @@ use crate::http::error::{ApiError, Code};
 use crate::http::request::{ExecRequest, parse};
 
 /// Bytes that are gathered before they go to a blocking thread: the hop costs more than reading a few of them.
-const PIECE: usize = 128 << 10;
+const PIECE: usize = 256 << 10;
 
 /// Where the parts go.
 pub(super) struct Caps {
@@ -67,34 +70,60 @@ async fn read_metadata(field: &mut Field, caps: &Caps) -> Result<ExecRequest, Ap
     Ok(request)
 }
 
+/// One piece is read from the caller while the one before it is written. What fits one piece goes to another thread once.
 async fn read_archive(field: &mut Field, caps: &Caps) -> Result<Project, ApiError> {
-    let (spool, limits) = (caps.spool.clone(), caps.archive);
-    let mut reader = blocking(move || ArchiveReader::new(&spool, limits)).await?;
+    let spool = Spool { folder: caps.spool.clone(), limits: caps.archive, reader: None };
+    let mut written: Writing = Box::pin(ready(Ok((spool, BytesMut::with_capacity(PIECE)))));
     let mut piece = BytesMut::with_capacity(PIECE);
     while let Some(chunk) = field.next().await {
         piece.extend_from_slice(&chunk.map_err(multipart_error)?);
         if piece.len() >= PIECE / 2 {
-            (reader, piece) = push(reader, piece).await?;
+            let (spool, free) = written.await?;
+            written = push(spool, std::mem::replace(&mut piece, free));
         }
     }
-    let (reader, _) = push(reader, piece).await?;
-    blocking(move || reader.finish()).await
+    let (mut spool, _) = written.await?;
+    blocking(move || spool.push(&piece)?.finish()).await
 }
 
-/// The reader moves to a blocking thread and back; the buffer comes back empty.
-async fn push(mut reader: ArchiveReader, mut piece: BytesMut) -> Result<(ArchiveReader, BytesMut), ApiError> {
-    blocking(move || {
-        reader.push(&piece)?;
+/// The spool on a blocking thread, with a buffer that comes back empty.
+type Writing = Pin<Box<dyn Future<Output = Result<(Spool, BytesMut), ApiError>>>>;
+
+/// Writes the piece, whether or not anybody waits for it.
+fn push(mut spool: Spool, mut piece: BytesMut) -> Writing {
+    Box::pin(blocking(move || {
+        let reader = spool.push(&piece)?;
+        spool.reader = Some(reader);
         piece.clear();
-        Ok((reader, piece))
-    })
-    .await
+        Ok((spool, piece))
+    }))
 }
 
-async fn blocking<T: Send + 'static>(
+/// Where an archive goes.
+struct Spool {
+    folder: std::path::PathBuf,
+    limits: ArchiveLimits,
+    /// From the first piece on.
+    reader: Option<ArchiveReader>,
+}
+
+impl Spool {
+    fn push(&mut self, piece: &[u8]) -> Result<ArchiveReader, ArchiveError> {
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => ArchiveReader::new(&self.folder, self.limits)?,
+        };
+        reader.push(piece)?;
+        Ok(reader)
+    }
+}
+
+/// Begins at once, before anybody waits for it.
+fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static,
-) -> Result<T, ApiError> {
-    Ok(web::block(work).await.map_err(|error| ApiError::internal(&error))??)
+) -> impl Future<Output = Result<T, ApiError>> {
+    let working = web::block(work);
+    async { Ok(working.await.map_err(|error| ApiError::internal(&error))??) }
 }
 
 fn multipart_error(error: MultipartError) -> ApiError {

@@ -24,6 +24,7 @@ pub(crate) struct Server {
     process: Child,
     pid: u32,
     url: String,
+    said: String,
     client: reqwest::Client,
     ready_after: Duration,
     data: tempfile::TempDir,
@@ -38,16 +39,21 @@ impl Server {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data.path()).args(flags);
         let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
         let stderr = process.stderr.take().ok_or("a server without a log")?;
-        let url = tokio::time::timeout(PATIENCE, address(stderr)).await??;
+        let (url, said) = tokio::time::timeout(PATIENCE, address(stderr)).await??;
         let pid = process.id().ok_or("the server ended while it started")?;
         let client = reqwest::Client::builder().no_proxy().timeout(10 * PATIENCE).build()?;
         tokio::time::timeout(PATIENCE, ready(&client, &url)).await?;
-        Ok(Self { process, pid, url, client, ready_after: began.elapsed(), data })
+        Ok(Self { process, pid, url, said, client, ready_after: began.elapsed(), data })
     }
 
     /// From exec to the first 200 of `/readyz`.
     pub(crate) fn ready_after(&self) -> Duration {
         self.ready_after
+    }
+
+    /// Its log before it was ready.
+    pub(crate) fn said(&self) -> &str {
+        &self.said
     }
 
     /// Where it listens, without a path.
@@ -78,6 +84,17 @@ impl Server {
         answer(self.client.post(format!("{}/api/v1/eval", self.url)).json(body)).await
     }
 
+    /// Leaves one JSON body to be run.
+    pub(crate) async fn submit(&self, body: &Value) -> Result<Value> {
+        answer(self.client.post(format!("{}/api/v1/exec/async", self.url)).json(body)).await
+    }
+
+    /// What is known of an execution.
+    pub(crate) async fn state(&self, of: &Value) -> Result<Value> {
+        let id = of["execution_id"].as_str().ok_or("an execution without an id")?;
+        answer(self.client.get(format!("{}/api/v1/executions/{id}", self.url))).await
+    }
+
     /// Forgets an execution.
     pub(crate) async fn purge(&self, result: &Value) -> Result<()> {
         let id = result["execution_id"].as_str().ok_or("a result without an id")?;
@@ -99,14 +116,14 @@ impl Server {
     }
 }
 
-/// Reads the address out of the greeting; the rest of the log is read and dropped, so that the server never waits.
-async fn address(stderr: ChildStderr) -> Result<String> {
+/// Reads the address out of the greeting, and the log before it; the rest of the log is read and dropped, so that the server never waits.
+async fn address(stderr: ChildStderr) -> Result<(String, String)> {
     let mut lines = BufReader::new(stderr).lines();
     let mut log = String::new();
     while let Some(line) = lines.next_line().await? {
         if let Some((url, _)) = line.split_once(ROUTE) {
             tokio::spawn(drain(lines));
-            return Ok(url.trim().to_owned());
+            return Ok((url.trim().to_owned(), log));
         }
         log = log + &line + "\n";
     }
@@ -126,7 +143,7 @@ async fn ready(client: &reqwest::Client, url: &str) {
 async fn answer(request: reqwest::RequestBuilder) -> Result<Value> {
     let answer = request.send().await?;
     let (status, body) = (answer.status(), answer.text().await?);
-    if status != 200 {
+    if !status.is_success() {
         return Err(format!("{status}: {body}").into());
     }
     Ok(serde_json::from_str(&body)?)
