@@ -4,14 +4,15 @@ use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::http::header::HeaderMap;
 use actix_web::web::{self, BytesMut};
 use futures::StreamExt as _;
+use tokio::task::JoinHandle;
 
 use crate::archive::{ArchiveError, ArchiveLimits, ArchiveReader, Project};
 use crate::http::body::{Body, read_error};
 use crate::http::error::{ApiError, Code};
 use crate::http::request::{ExecRequest, parse};
 
-/// Bytes that are gathered before they go to a blocking thread: the hop costs more than reading a few of them.
-const PIECE: usize = 128 << 10;
+/// Room for the bytes that are gathered before they go to a blocking thread: the hop costs more than reading a few of them.
+const PIECE: usize = 256 << 10;
 
 /// Where the parts go.
 pub(super) struct Caps {
@@ -69,26 +70,38 @@ async fn read_metadata(field: &mut Field, caps: &Caps) -> Result<ExecRequest, Ap
 
 async fn read_archive(field: &mut Field, caps: &Caps) -> Result<Project, ApiError> {
     let (spool, limits) = (caps.spool.clone(), caps.archive);
-    let mut reader = blocking(move || ArchiveReader::new(&spool, limits)).await?;
+    let reader = blocking(move || ArchiveReader::new(&spool, limits)).await?;
+    let mut under_way = push(reader, BytesMut::new());
     let mut piece = BytesMut::with_capacity(PIECE);
     while let Some(chunk) = field.next().await {
         piece.extend_from_slice(&chunk.map_err(multipart_error)?);
         if piece.len() >= PIECE / 2 {
-            (reader, piece) = push(reader, piece).await?;
+            let (reader, empty) = pushed(under_way).await?;
+            under_way = push(reader, std::mem::replace(&mut piece, empty));
         }
     }
-    let (reader, _) = push(reader, piece).await?;
-    blocking(move || reader.finish()).await
+    let (mut reader, _) = pushed(under_way).await?;
+    blocking(move || {
+        reader.push(&piece)?;
+        reader.finish()
+    })
+    .await
 }
 
-/// The reader moves to a blocking thread and back; the buffer comes back empty.
-async fn push(mut reader: ArchiveReader, mut piece: BytesMut) -> Result<(ArchiveReader, BytesMut), ApiError> {
-    blocking(move || {
+type Pushing = JoinHandle<Result<(ArchiveReader, BytesMut), ArchiveError>>;
+
+/// The reader moves to a blocking thread, where it is busy while the next piece comes.
+fn push(mut reader: ArchiveReader, mut piece: BytesMut) -> Pushing {
+    tokio::task::spawn_blocking(move || {
         reader.push(&piece)?;
         piece.clear();
         Ok((reader, piece))
     })
-    .await
+}
+
+/// The reader is back; the buffer is empty.
+async fn pushed(pushing: Pushing) -> Result<(ArchiveReader, BytesMut), ApiError> {
+    Ok(pushing.await.map_err(|error| ApiError::internal(&error))??)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -259,6 +259,7 @@ async fn nothing_is_lost_at_some_points() {
         (Kind::Large, &["blob.synced", "store.discard.made"]),
         (Kind::Purged, &["store.purge.committed"]),
         (Kind::Sync, &["store.finish.made", "answer.sync"]),
+        (Kind::OnDisk, &["engine.create.after", "engine.prepare workspace.after", "engine.remove.before"]),
     ] {
         let mut house = House::new(Scenario::Work(kind));
         for point in points {
