@@ -126,6 +126,20 @@ async fn what_is_too_much_at_the_end_is_told_and_what_just_fits_is_not() {
     server.finish().await;
 }
 
+/// A container that serves several executions never has a volume: one with a volume serves one.
+#[tokio::test]
+async fn reused_containers_and_workspaces_on_disk_do_not_meet() {
+    let server = server(&["--reuse", "tenant"]).await;
+    for _ in 0..2 {
+        let in_memory = json!({"language": "bash", "code": "ls; touch left", "config": {"disk_mb": 8}});
+        assert_eq!(server.eval(&in_memory).await["stdout"], "main.sh\n");
+        assert_eq!(run(&server, "bash", "ls; touch left").await["stdout"], "main.sh\n");
+        let over = run(&server, "bash", "while :; do head -c 8M /dev/zero > $((i += 1)); done").await;
+        assert_eq!(over["reason"], "disk_limit", "{over:#}");
+    }
+    server.finish().await;
+}
+
 /// What a file takes of the page cache counts as memory of the container, and gives way.
 #[tokio::test]
 async fn a_workspace_larger_than_memory_takes_none_of_the_programs() {
