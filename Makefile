@@ -95,7 +95,7 @@ load: setup build ## Measure under floods, slow callers and bad neighbours; fail
 
 figures: setup ## Print and hold the figures of deadlines, kills, exact output, the probe and tenants
 	cargo run --locked --quiet --bin execbox -- images build bash python
-	FIGURES=full cargo test --locked --test it --test docker -- --nocapture --test-threads 1 figures:: leaks:: output:: lifecycle::a_shutdown recovery::a_thousand storage:: engine_faults::a_hanging engine_faults::an_engine_that
+	FIGURES=full cargo test --locked --test it --test docker -- --nocapture --test-threads 1 figures:: big_work:: leaks:: output:: lifecycle::a_shutdown recovery::a_thousand storage:: engine_faults::a_hanging engine_faults::an_engine_that
 
 COUNT ?= 10000
 soak: setup build ## Run 10,000 executions and look for anything left (fewer: COUNT=500)

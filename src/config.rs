@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 
 use crate::archive::ArchiveLimits;
 use crate::limits::{KIB, KeyCeilings, LimitPolicy, Limits, MIB};
-use crate::sandbox::docker::{PoolLimits, Reuse};
+use crate::sandbox::docker::{DiskConfig, PoolLimits, Reuse};
 use crate::store::RetentionPolicy;
 
 /// Memory that a container which waits is counted with, in MiB.
@@ -178,12 +178,22 @@ pub struct LimitConfig {
     /// Most that a request may ask for.
     #[arg(long, env = "EXECBOX_MAX_MEMORY_MB", default_value_t = 4_096, value_name = "MIB")]
     pub max_memory_mb: u64,
-    /// Size of the workspace, which lives in memory.
+    /// Size of the workspace.
     #[arg(long, env = "EXECBOX_DISK_MB", default_value_t = 256, value_name = "MIB")]
     pub disk_mb: u64,
     /// Most that a request may ask for.
     #[arg(long, env = "EXECBOX_MAX_DISK_MB", default_value_t = 4_096, value_name = "MIB")]
     pub max_disk_mb: u64,
+    /// Workspaces up to this size live in memory, as part of the container's; a larger one is a volume of its own on the
+    /// Engine's disk, for as long as the execution.
+    // Four times the default workspace: what compilers and tests write stays fast, and each worker takes at most 1 GiB
+    // for files.
+    #[arg(long, env = "EXECBOX_MEMORY_DISK_MB", default_value_t = 1_024, value_name = "MIB")]
+    pub memory_disk_mb: u64,
+    /// What must stay free on the Engine's disk: with less, programs in such volumes are stopped and tried again.
+    // Room for what all workers write between two looks.
+    #[arg(long, env = "EXECBOX_DISK_RESERVE_MB", default_value_t = 2_048, value_name = "MIB")]
+    pub disk_reserve_mb: u64,
     /// Files and folders in the workspace.
     #[arg(long, env = "EXECBOX_DISK_INODES", default_value_t = 65_536, value_name = "N")]
     pub disk_inodes: u64,
@@ -352,6 +362,15 @@ impl Config {
             ..shared
         };
         LimitPolicy { default: shared, ceiling, key: KeyCeilings::default() }
+    }
+
+    /// Which workspaces are volumes on the Engine's disk.
+    #[must_use]
+    pub fn disk(&self) -> DiskConfig {
+        DiskConfig {
+            most_in_memory: self.limits.memory_disk_mb.saturating_mul(MIB),
+            reserve: self.limits.disk_reserve_mb.saturating_mul(MIB),
+        }
     }
 
     /// Caps of the archive reader.

@@ -76,6 +76,7 @@ const CALLS: &[&str] = &[
     "copy",
     "list volumes",
     "remove volume",
+    "prepare workspace",
     "attach",
     "start",
     "update",

@@ -63,6 +63,8 @@ pub enum EntryKind {
 #[derive(Debug)]
 pub struct Project {
     entries: Vec<Entry>,
+    /// How many there are, or were where they are not kept.
+    count: u64,
     bytes: u64,
     spool: Spool,
 }
@@ -73,6 +75,12 @@ impl Project {
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// How many files and folders came, as far as that is known.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// Sum of the files' sizes.
@@ -90,8 +98,8 @@ impl Project {
     /// A project that was accepted before, of `bytes` in all: its frames were kept. The entries are not; they were needed
     /// to find how it starts.
     #[must_use]
-    pub fn kept(frames: PathBuf, bytes: u64) -> Self {
-        Self { entries: Vec::new(), bytes, spool: Spool::Kept(frames) }
+    pub fn kept(frames: PathBuf, count: u64, bytes: u64) -> Self {
+        Self { entries: Vec::new(), count, bytes, spool: Spool::Kept(frames) }
     }
 
     /// The same from frames that are at hand; where they are many, they go to a new file in `spool`.
@@ -101,7 +109,7 @@ impl Project {
     pub fn restored(frames: &[u8], bytes: u64, spool: &Path) -> io::Result<Self> {
         let mut writer = SpoolWriter::new(spool);
         writer.write_all(frames)?;
-        Ok(Self { entries: Vec::new(), bytes, spool: writer.finish()? })
+        Ok(Self { entries: Vec::new(), count: 0, bytes, spool: writer.finish()? })
     }
 }
 

@@ -7,11 +7,14 @@ use bytes::Bytes;
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::failpoint;
-use crate::runner::frame::DATA_CHUNK;
+use crate::runner::frame::{DATA_CHUNK, HEADER};
 
 /// Frames of at most so many bytes stay in memory: most programs that people type, and with 10,000 of them waiting no
 /// more than 40 MB.
 const SMALL: usize = 4 << 10;
+
+/// Two whole frames: with less, each header would be a write of its own.
+const BUFFER: usize = 2 * (DATA_CHUNK + HEADER);
 
 /// A project's frames.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl SpoolWriter {
     fn spill(&mut self) -> io::Result<&mut BufWriter<NamedTempFile>> {
         let file = NamedTempFile::new_in(&self.folder)?;
         failpoint::pass("spool.created");
-        let mut file = BufWriter::with_capacity(DATA_CHUNK, file);
+        let mut file = BufWriter::with_capacity(BUFFER, file);
         file.write_all(&std::mem::take(&mut self.memory))?;
         Ok(self.file.insert(file))
     }

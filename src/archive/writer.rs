@@ -103,7 +103,8 @@ impl ProjectWriter {
     /// The last file is short, or the disk.
     pub fn finish(self) -> Result<Project, ArchiveError> {
         self.check_whole()?;
-        Ok(Project { entries: self.entries, bytes: self.bytes, spool: self.out.finish()? })
+        let count = self.entries.len() as u64;
+        Ok(Project { entries: self.entries, count, bytes: self.bytes, spool: self.out.finish()? })
     }
 
     /// [`Self::dir`] for a name that need not be text.

@@ -6,7 +6,7 @@ use crate::runtime::Catalogue;
 use crate::sandbox::docker::{DockerConfig, DockerSandbox, PoolLimits};
 
 /// Names of the settings by which the Engine is reached and images are built.
-pub(super) const SETTINGS: [&str; 8] = [
+pub(super) const SETTINGS: [&str; 10] = [
     "docker_host",
     "oci_runtime",
     "ca_bundle",
@@ -15,6 +15,8 @@ pub(super) const SETTINGS: [&str; 8] = [
     "build_network",
     "build_timeout_seconds",
     "images_dir",
+    "memory_disk_mb",
+    "disk_reserve_mb",
 ];
 
 /// The part of the settings that the sandbox needs.
@@ -30,6 +32,7 @@ pub(super) fn docker_config(config: &Config, instance: &str) -> Result<DockerCon
         build_proxy: config.build.build_proxy.clone(),
         build_network: config.build.build_network.clone(),
         build_timeout: std::time::Duration::from_secs(config.build.build_timeout_seconds),
+        disk: config.disk(),
         pool: PoolLimits { least: 0, most: 0, total: 0 },
     })
 }

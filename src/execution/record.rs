@@ -38,6 +38,8 @@ pub(super) struct Work {
     artifacts: Option<Vec<String>>,
     notices: Vec<String>,
     project_bytes: u64,
+    #[serde(default)]
+    project_count: u64,
     /// SHA-256 of the frames, where they are a file.
     project_file: Option<String>,
     #[serde(default)]
@@ -88,6 +90,7 @@ impl Work {
             artifacts: spec.artifacts.clone(),
             notices: spec.notices.clone(),
             project_bytes: spec.project.bytes(),
+            project_count: spec.project.count(),
             project_file: project_file.map(|hash| hash.to_string()),
             share: spec.share.clone(),
         }
@@ -116,7 +119,7 @@ pub(super) fn spec(
         None => Project::restored(&left.project, work.project_bytes, spool)?,
         Some(hash) => {
             let hash = ContentHash::from_hex(hash).ok_or_else(|| unreadable("a project", &"no such file"))?;
-            Project::kept(store.path_of(hash), work.project_bytes)
+            Project::kept(store.path_of(hash), work.project_count, work.project_bytes)
         }
     };
     Ok(Ok(ExecutionSpec {

@@ -2,7 +2,9 @@
 //! process of the user's runs any more.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::fs::File;
+use std::hash::BuildHasher as _;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -24,40 +26,43 @@ const MAX_DEPTH: usize = 32;
 /// Notices about files that were left out; more are only counted.
 const MAX_NOTICES: usize = 20;
 
-/// What tells whether a file was changed: the kernel keeps the change time, which a program can't set.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: i64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+/// The files of the workspace before the program ran: a hash of each one's path, with one of what tells whether it was
+/// changed. There may be very many, and the memory is the program's. Under a random key, two do not meet.
+pub(super) struct Snapshot {
+    key: RandomState,
+    stamps: HashMap<u64, u64>,
 }
 
-impl From<&FileStat> for Stamp {
-    fn from(stat: &FileStat) -> Self {
-        Self {
-            inode: stat.st_ino,
-            size: stat.st_size,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-        }
+impl Snapshot {
+    fn stamp(&self, found: &Found<'_>) -> (u64, u64) {
+        let stat = &found.stat;
+        // The kernel keeps the change time, which a program can't set.
+        let changed = (stat.st_ctime, stat.st_ctime_nsec);
+        let modified = (stat.st_mtime, stat.st_mtime_nsec);
+        (self.key.hash_one(found.path), self.key.hash_one((stat.st_ino, stat.st_size, modified, changed)))
+    }
+
+    fn has(&self, found: &Found<'_>) -> bool {
+        let (path, stamp) = self.stamp(found);
+        self.stamps.get(&path) == Some(&stamp)
     }
 }
 
-/// The files of the workspace before the program ran.
-pub(super) struct Snapshot(HashMap<String, Stamp>);
-
-/// Notes every file, so that only new and changed ones come back.
-pub(super) fn snapshot(workspace: &Workspace, max_entries: u64) -> Snapshot {
-    let mut stamps = HashMap::new();
-    let mut walk = Walk::new(max_entries);
+/// Notes every file, so that only new and changed ones come back. None, where files are asked for by name.
+pub(super) fn snapshot(workspace: &Workspace, spec: &ArtifactSpec) -> Snapshot {
+    let mut snapshot = Snapshot { key: RandomState::new(), stamps: HashMap::new() };
+    if spec.globs.is_some() {
+        return snapshot;
+    }
+    let mut walk = Walk::new(spec.max_entries);
     walk.folder(workspace.as_fd(), "", 0, &mut |found| {
-        stamps.insert(found.path.to_owned(), Stamp::from(&found.stat));
+        let (path, stamp) = snapshot.stamp(found);
+        snapshot.stamps.insert(path, stamp);
         Ok(())
     })
     // Nothing is sent during this walk, so nothing can fail.
     .unwrap_or_default();
-    Snapshot(stamps)
+    snapshot
 }
 
 /// Sends what the program left. True when a cap left something out.
@@ -74,7 +79,7 @@ pub(super) fn send(
     walk.folder(workspace.as_fd(), "", 0, &mut |found| {
         let asked = match &wanted {
             Some(globs) => globs.is_match(found.path),
-            None => before.0.get(found.path) != Some(&Stamp::from(&found.stat)),
+            None => !before.has(found),
         };
         if asked { send_file(found, &mut room, link) } else { Ok(()) }
     })?;

@@ -4,7 +4,14 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::fcntl::{FcntlArg, fcntl};
+
 use crate::runner::frame::{DATA_CHUNK, Decoder, Frame, FrameError, Kind, encode, encode_message};
+
+/// Room in the pipe to us: each time it is full or empty, somebody has to be woken.
+const PIPE: i32 = 256 << 10;
+/// What is read at a time: some frames of content.
+const CHUNK: usize = 4 * DATA_CHUNK;
 
 /// The connection to the server.
 #[derive(Debug)]
@@ -36,11 +43,14 @@ pub(super) enum LinkError {
 impl Link {
     /// Takes descriptors of its own, past the buffers that the standard library keeps before 0 and 1.
     pub(super) fn new() -> io::Result<Self> {
+        let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        // Where the kernel does not give so much, it is only slower.
+        let _ = fcntl(&input, FcntlArg::F_SETPIPE_SZ(PIPE));
         Ok(Self {
-            input: File::from(io::stdin().as_fd().try_clone_to_owned()?),
+            input,
             output: File::from(io::stdout().as_fd().try_clone_to_owned()?),
             decoder: Decoder::default(),
-            chunk: vec![0; DATA_CHUNK],
+            chunk: vec![0; CHUNK],
             frame: Vec::new(),
         })
     }

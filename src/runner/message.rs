@@ -23,6 +23,19 @@ pub struct Start {
     pub disk: DiskSpec,
     /// Which files come back.
     pub artifacts: ArtifactSpec,
+    /// The workspace is on a disk that is not its own, so the runner holds its limits.
+    pub watch: Option<WatchSpec>,
+}
+
+/// Limits of a workspace that the kernel does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchSpec {
+    /// What its files may take.
+    pub bytes: u64,
+    /// Files and folders.
+    pub entries: u64,
+    /// With less than this free on the disk no program goes on; that is nobody's doing, and tried again.
+    pub reserve: u64,
 }
 
 /// Limits of one process that differ from one execution to the next; the others are the container's.
@@ -180,6 +193,8 @@ pub enum Stop {
     TimedOut,
     /// It wrote more than [`Start::flood_bytes`].
     OutputLimit,
+    /// The workspace grew past [`WatchSpec`].
+    DiskLimit,
     /// The server said so.
     Killed,
 }

@@ -4,6 +4,8 @@
 //! sends as hostile too, and checks it again. One thread, no async: it waits in `poll`.
 
 mod artifacts;
+mod disk_use;
+mod disk_watch;
 mod emptiness;
 pub mod frame;
 mod link;
@@ -77,7 +79,7 @@ fn serve(room: Option<&Room>) -> Result<(), LinkError> {
         memory_peak_bytes: None,
         artifacts_truncated: false,
     };
-    let workspace = Workspace::open(WORKSPACE)?;
+    let workspace = Workspace::open(WORKSPACE, start.watch.is_some())?;
     end.no_room = workspace.receive(&mut link)?;
     if end.no_room.is_none() {
         let conditions = Conditions { start: &start, workspace: &workspace, signals: &signals };
@@ -113,7 +115,7 @@ fn phases(conditions: &Conditions<'_>, link: &mut Link, end: &mut End) -> Result
             return Ok(());
         }
     }
-    let before = artifacts::snapshot(workspace, start.artifacts.max_entries);
+    let before = artifacts::snapshot(workspace, &start.artifacts);
     let run = phase::run(conditions, Phase::Run, &start.run, link)?;
     let stopped = run.stopped;
     end.run = Some(run);

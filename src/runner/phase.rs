@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
+use crate::runner::disk_watch::{DiskWatch, Fill};
 use crate::runner::frame::{DATA_CHUNK, Kind};
 use crate::runner::link::{Link, LinkError};
 use crate::runner::message::{Exit, Phase, PhaseEnd, PhaseSpec, PhaseStart, Start, Stop};
@@ -51,16 +52,18 @@ pub(super) fn run(
         running.stdin.grant(link)?;
     }
     let deadline = began + Duration::from_millis(spec.timeout_ms);
-    let stopped = running.watch(conditions, deadline, link)?;
+    let mut disk = DiskWatch::new(conditions.workspace, conditions.start.watch);
+    let stopped = running.watch(conditions, deadline, &mut disk, link)?;
     let wall = began.elapsed();
     running.end_all(conditions.signals);
     running.drain(link)?;
+    // What was stopped has its reason already.
+    let fill = if stopped.is_none() { disk.fill()? } else { Fill::Room };
     Ok(PhaseEnd {
         exit: running.exit(),
-        stopped,
+        stopped: stopped.or((fill == Fill::Over).then_some(Stop::DiskLimit)),
         oom_killed: usage::oom_kills() > oom_before,
-        disk_full: running.ended == Some(Ended::Signal(Signal::SIGXFSZ as i32))
-            || conditions.workspace.is_full(),
+        disk_full: running.ended == Some(Ended::Signal(Signal::SIGXFSZ as i32)) || fill != Fill::Room,
         wall_us: micros(wall),
         cpu_us: micros(sys::children_cpu().saturating_sub(cpu_before)),
         stdout_truncated: running.stdout.truncated(),
@@ -129,6 +132,7 @@ impl Running {
         &mut self,
         conditions: &Conditions<'_>,
         deadline: Instant,
+        disk: &mut DiskWatch<'_>,
         link: &mut Link,
     ) -> Result<Option<Stop>, LinkError> {
         while self.ended.is_none() {
@@ -136,7 +140,7 @@ impl Running {
             if left.is_zero() {
                 return Ok(Some(Stop::TimedOut));
             }
-            let ready = self.wait(conditions.signals, left, link)?;
+            let ready = self.wait(conditions.signals, left.min(disk.pause()), link)?;
             if ready.control && self.control(link)? {
                 return Ok(Some(Stop::Killed));
             }
@@ -150,6 +154,9 @@ impl Running {
             }
             if self.stdout.seen + self.stderr.seen > self.flood_bytes {
                 return Ok(Some(Stop::OutputLimit));
+            }
+            if disk.look()? {
+                return Ok(Some(Stop::DiskLimit));
             }
             if ready.signal {
                 self.reap(conditions.signals);

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::statvfs::fstatvfs;
 
 use crate::runner::BUILD_FOLDER;
+use crate::runner::disk_watch::Taken;
 use crate::runner::frame::Kind;
 use crate::runner::link::{Link, LinkError};
 use crate::runner::message::FileHead;
@@ -24,16 +25,21 @@ const MODIFIED_SECONDS: u64 = 946_684_800;
 pub(super) struct Workspace {
     root: PathBuf,
     folder: File,
+    /// On a disk that is not its own.
+    on_disk: bool,
+    /// What was taken of its file system before anything of it was there.
+    pub(super) taken_at_first: Taken,
 }
 
 impl Workspace {
-    pub(super) fn open(root: &str) -> io::Result<Self> {
+    pub(super) fn open(root: &str, on_disk: bool) -> io::Result<Self> {
         let root = PathBuf::from(root);
         // The tmpfs option for the mode has no effect where the image lacks the folder.
         std::fs::set_permissions(&root, Permissions::from_mode(0o700))?;
         DirBuilder::new().mode(0o700).recursive(true).create(root.join(BUILD_FOLDER))?;
         let folder = File::open(&root)?;
-        Ok(Self { root, folder })
+        let taken_at_first = Taken::from(&fstatvfs(&folder)?);
+        Ok(Self { root, folder, on_disk, taken_at_first })
     }
 
     /// Takes all files until `Go`. `Some` is a sentence for the caller: the files do not fit.
@@ -51,14 +57,9 @@ impl Workspace {
                 Ok(false)
             })?;
             if done {
-                return incoming.finish().map_err(LinkError::Io);
+                return incoming.finish(self.on_disk).map_err(LinkError::Io);
             }
         }
-    }
-
-    /// No byte or no file more can be put into it.
-    pub(super) fn is_full(&self) -> bool {
-        fstatvfs(&self.folder).is_ok_and(|stat| stat.blocks_available() == 0 || stat.files_available() == 0)
     }
 
     /// Open it to the runner again, whatever the program did to it.
@@ -126,11 +127,12 @@ impl Incoming<'_> {
         });
     }
 
-    fn finish(mut self) -> io::Result<Option<String>> {
+    /// A disk that is not the workspace's own is full by nobody's doing that we know.
+    fn finish(mut self, on_disk: bool) -> io::Result<Option<String>> {
         self.seal();
         match self.error {
             None => Ok(None),
-            Some((path, error)) if no_room(&error) => {
+            Some((path, error)) if no_room(&error) && !on_disk => {
                 let at = if path.is_empty() { String::new() } else { format!(" at {}", path.escape_debug()) };
                 Ok(Some(format!(
                     "the project does not fit in the workspace ({error}{at}); raise config.disk_mb"
@@ -166,7 +168,7 @@ mod tests {
         incoming.file(&head("a/b/run.sh", true));
         incoming.data(b"abc");
         incoming.data(b"def");
-        assert_eq!(incoming.finish().unwrap(), None);
+        assert_eq!(incoming.finish(false).unwrap(), None);
         let file = root.path().join("a/b/run.sh");
         let meta = std::fs::metadata(&file).unwrap();
         assert_eq!(std::fs::read(&file).unwrap(), b"abcdef");
@@ -179,9 +181,12 @@ mod tests {
     fn a_full_workspace_is_the_callers_to_mend_and_anything_else_is_ours() {
         let full = io::Error::from(Errno::ENOSPC);
         let incoming = Incoming { root: Path::new("/"), file: None, error: Some(("x".into(), full)) };
-        assert!(incoming.finish().unwrap().unwrap().contains("config.disk_mb"));
+        assert!(incoming.finish(false).unwrap().unwrap().contains("config.disk_mb"));
         let broken = io::Error::from(Errno::EIO);
         let incoming = Incoming { root: Path::new("/"), file: None, error: Some(("x".into(), broken)) };
-        assert!(incoming.finish().is_err());
+        assert!(incoming.finish(false).is_err());
+        let full = io::Error::from(Errno::ENOSPC);
+        let incoming = Incoming { root: Path::new("/"), file: None, error: Some(("x".into(), full)) };
+        assert!(incoming.finish(true).is_err(), "the whole disk is full");
     }
 }

@@ -89,6 +89,7 @@ impl House {
                 let old =
                     VolumeCreateRequest { name: Some(name), labels: Some(labels), ..Default::default() };
                 docker.create_volume(old).await.unwrap();
+                self.leave_volume_behind().await;
                 return self.new_binary();
             }
             Scenario::Recovery => self.leave_work_behind().await,
@@ -96,6 +97,21 @@ impl House {
             _ => {}
         }
         crash::binary()
+    }
+
+    /// As of a killed server whose container went without its workspace. Only ours removes it; any server's start may take
+    /// the other volume away.
+    async fn leave_volume_behind(&self) {
+        let instance = self.data().join("instance");
+        if !instance.exists() {
+            self.clean().await.stop().await;
+        }
+        let instance = std::fs::read_to_string(instance).unwrap();
+        let labels =
+            [("execbox.app", "1"), ("execbox.container", "gone"), ("execbox.instance", instance.trim())];
+        let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
+        let left = VolumeCreateRequest { labels: Some(labels), ..Default::default() };
+        engine::engine().await.create_volume(left).await.unwrap();
     }
 
     /// Another hash, the same program: what follows an executable's sections is not read.
@@ -259,6 +275,7 @@ async fn nothing_is_lost_at_some_points() {
         (Kind::Large, &["blob.synced", "store.discard.made"]),
         (Kind::Purged, &["store.purge.committed"]),
         (Kind::Sync, &["store.finish.made", "answer.sync"]),
+        (Kind::OnDisk, &["engine.create.after", "engine.prepare workspace.after", "engine.remove.before"]),
     ] {
         let mut house = House::new(Scenario::Work(kind));
         for point in points {

@@ -39,10 +39,12 @@ pub enum Kind {
     Built,
     /// Async, in a container that waited and whose limits are changed for it.
     Resized,
+    /// Async, with a workspace on the Engine's disk.
+    OnDisk,
 }
 
 impl Kind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Inline,
         Self::Large,
         Self::Artifacts,
@@ -56,6 +58,7 @@ impl Kind {
         Self::Paused,
         Self::Built,
         Self::Resized,
+        Self::OnDisk,
     ];
     /// Those that need nothing but a server.
     pub const PLAIN: [Self; 8] = [
@@ -159,6 +162,7 @@ impl Work {
             Kind::Artifacts => {
                 format!("echo {number} > small.txt; seq {number} 20000 > big.txt; echo {number}")
             }
+            Kind::OnDisk => format!("echo {number} > small.txt; echo {number}"),
             Kind::Output => format!("seq {number} 20000"),
             Kind::Purged => format!("seq {number} 20000; seq {number} 20001 > big.txt"),
             Kind::Drained | Kind::Paused => format!("echo up; sleep 2; echo {number}"),
@@ -187,6 +191,10 @@ impl Work {
             Kind::Lost | Kind::Paused => {
                 json!({"language": "bash", "code": self.code(), "labels": labels, "script_args": [self.word()]})
             }
+            Kind::OnDisk => {
+                let config = json!({"disk_mb": 2_000});
+                json!({"language": "bash", "code": self.code(), "labels": labels, "config": config})
+            }
             _ => json!({"language": "bash", "code": self.code(), "labels": labels}),
         }
     }
@@ -209,6 +217,7 @@ impl Work {
                 vec![("small.txt", format!("{}\n", self.number)), ("big.txt", lines(self.number, 20_000))]
             }
             Kind::Purged => vec![("big.txt", lines(self.number, 20_001))],
+            Kind::OnDisk => vec![("small.txt", format!("{}\n", self.number))],
             _ => Vec::new(),
         }
     }

@@ -7,8 +7,11 @@ use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, ContainerSummaryStateEnum};
 use bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, TopOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, TopOptionsBuilder,
 };
+
+/// Until what was removed is gone: a large workspace takes the Engine a while.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The Engine that the server finds by itself, too.
 pub async fn engine() -> Docker {
@@ -23,6 +26,14 @@ pub async fn containers(label: &str) -> Vec<String> {
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let listed = engine().await.list_containers(Some(options)).await.unwrap();
     listed.into_iter().filter_map(|container| container.id).collect()
+}
+
+/// Names of the volumes that carry this label.
+pub async fn volumes(label: &str) -> Vec<String> {
+    let filters = HashMap::from([("label", vec![label])]);
+    let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
+    let listed = engine().await.list_volumes(Some(options)).await.unwrap();
+    listed.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect()
 }
 
 /// Command lines of the processes in a container, but for the runner's. Empty where it is gone.
@@ -84,21 +95,22 @@ pub async fn running(label: &str) -> ContainerInspectResponse {
     }
 }
 
-/// Waits until no container carries this label. Removal runs off the caller's path.
+/// Waits until no container and no volume carries this label. Removal runs off the caller's path.
 pub async fn assert_gone(label: &str) {
     let began = Instant::now();
     loop {
-        let left = containers(label).await;
+        let left = [containers(label).await, volumes(label).await].concat();
         if left.is_empty() {
             return;
         }
-        assert!(began.elapsed() < Duration::from_secs(15), "containers of {label} are left: {left:?}");
+        assert!(began.elapsed() < PATIENCE, "of {label} are left: {left:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
+/// Leaves its volumes.
 pub async fn remove_container(id: &str) {
-    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    let options = RemoveContainerOptionsBuilder::default().force(true).build();
     engine().await.remove_container(id, Some(options)).await.unwrap();
 }
 

@@ -49,12 +49,18 @@ fn assert_exact(result: &Value, case: &str) {
     assert!(result["attempt"].as_u64().unwrap() <= 2, "{case}: one fault costs one attempt: {result:#}");
 }
 
+/// One whose workspace is on the Engine's disk.
+fn program_on_disk() -> Value {
+    let mut program = program();
+    program["config"] = json!({"disk_mb": 2_000});
+    program
+}
+
 /// As SQLite is tested: the n-th call to the Engine fails, for every n, until an execution needs fewer calls.
-#[tokio::test]
-async fn whichever_call_fails_the_result_is_exact_and_nothing_is_left() {
+async fn fail_each_call(program: &Value, calls: &[&'static str]) {
     let proxy = FaultProxy::start();
     let server = server(&proxy, &[]).await;
-    run(&server, &program()).await;
+    run(&server, program).await;
     let kinds = [
         Fault::Refuse,
         Fault::Error,
@@ -65,7 +71,7 @@ async fn whichever_call_fails_the_result_is_exact_and_nothing_is_left() {
     for fault in kinds {
         for n in 1.. {
             proxy.arm(Target::Nth(n), fault);
-            let result = run(&server, &program()).await;
+            let result = run(&server, program).await;
             engine::assert_gone(&server.label()).await;
             let call = proxy.disarm();
             assert_exact(&result, &format!("{fault:?} in call {n} ({call:?})"));
@@ -74,18 +80,28 @@ async fn whichever_call_fails_the_result_is_exact_and_nothing_is_left() {
             }
         }
         // A removal that is tried again may shift the numbers: each kind of call by its name, too.
-        for call in ["create", "attach", "start", "remove", PING] {
+        for &call in calls {
             if call == PING {
                 readiness_is_stale().await;
             }
             proxy.arm(Target::Kind(call), fault);
-            let result = run(&server, &program()).await;
+            let result = run(&server, program).await;
             engine::assert_gone(&server.label()).await;
             assert_eq!(proxy.disarm(), [call], "{fault:?}");
             assert_exact(&result, &format!("{fault:?} in {call}"));
         }
     }
     server.finish().await;
+}
+
+#[tokio::test]
+async fn whichever_call_fails_the_result_is_exact_and_nothing_is_left() {
+    fail_each_call(&program(), &["create", "attach", "start", "remove", PING]).await;
+}
+
+#[tokio::test]
+async fn the_same_with_a_workspace_on_disk() {
+    fail_each_call(&program_on_disk(), &["create", "copy", "start", "remove"]).await;
 }
 
 /// A server that writes the runner again, because the Engine did not tell whether it is there, takes it away from under
@@ -119,6 +135,9 @@ async fn an_execution_makes_four_calls_in_their_order() {
     assert_eq!(run(&server, &program()).await["attempt"], 1);
     engine::assert_gone(&server.label()).await;
     assert_eq!(proxy.take_calls(), ["create", "attach", "start", "remove"]);
+    assert_eq!(run(&server, &program_on_disk()).await["attempt"], 1);
+    engine::assert_gone(&server.label()).await;
+    assert_eq!(proxy.take_calls(), ["create", "copy", "attach", "start", "remove"], "one more for a volume");
     server.finish().await;
 }
 

@@ -18,12 +18,14 @@
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
+//! - [`workspace_volumes`]: workspaces on the Engine's disk, their limits, and that none is left.
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
 //! - [`storage`]: a full disk, a damaged database.
 //! - [`descriptors`]: a server without open files to spare.
 //! - [`usage`]: memory, processors and processes, as told and as limited.
 //! - [`crash_points`]: a server that ends at a chosen point; [`crash_random`]: at any time. [`crash`] is what both check,
 //!   and [`crash_work`] what they have run.
+//! - [`big_work`]: projects and artifacts far larger than the server's memory.
 //! - [`command_line`]: `execbox run` and the other commands.
 //!
 //! `make engines` runs them on other Engines, and some in an emulated machine, for which [`patience`] widens time limits.
@@ -40,6 +42,7 @@
 
 mod arrival;
 mod behaviours;
+mod big_work;
 mod command_line;
 mod crash;
 mod crash_points;
@@ -75,3 +78,4 @@ mod storage;
 mod sweep;
 mod tampering;
 mod usage;
+mod workspace_volumes;

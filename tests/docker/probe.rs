@@ -25,6 +25,7 @@ pub async fn sandbox(instance: &str) -> DockerSandbox {
         build_proxy: None,
         build_network: "none".to_owned(),
         build_timeout: Duration::from_secs(1),
+        disk: Config::default().disk(),
         pool: PoolLimits { least: 0, most: 0, total: 0 },
     };
     DockerSandbox::connect(config).await.expect("an Engine must be there; run deploy/setup-engine.sh")
@@ -76,6 +77,19 @@ async fn every_case_has_its_rows() {
         }
     }
     sandbox.close().await;
+}
+
+/// The workspace on the Engine's disk loosens nothing.
+#[tokio::test]
+async fn everything_forbidden_is_refused_with_a_workspace_on_disk() {
+    let sandbox = sandbox("probe-on-disk").await;
+    let on_disk = Limits { disk_bytes: Config::default().disk().most_in_memory + 1, ..limits() };
+    let report = sandbox.probe(&on_disk, Reuse::Never).await.unwrap();
+    sandbox.close().await;
+    print(&report);
+    assert_eq!(report.require(), Ok(()));
+    assert!(report.rows.iter().all(|row| !row.name.ends_with("bytes in /work")), "it was in memory");
+    assert!(report.that(Outcome::Refused).count() >= 300, "{}", report.rows.len());
 }
 
 /// Limits at the low end of what settings can say must not make the probe itself fail.

@@ -7,8 +7,8 @@ use crate::server::Server;
 
 const MIB: u64 = 1 << 20;
 
-async fn inspected() -> Value {
-    let server = Server::start().await;
+async fn inspected(flags: &[&str]) -> Value {
+    let server = Server::start_with(flags).await;
     let id = server.submit_code("bash", "echo up; sleep 60").await;
     server.wrote(&id, "up").await;
     let inspected = engine::running(&server.label()).await;
@@ -37,7 +37,30 @@ fn is_nothing(value: &Value) -> bool {
 
 #[tokio::test]
 async fn a_container_has_the_whole_profile() {
-    assert_profile(&inspected().await);
+    assert_profile(&inspected(&[]).await);
+}
+
+/// Only the workspace differs, and the memory that it would have taken.
+#[tokio::test]
+async fn a_container_whose_workspace_is_on_disk_has_the_rest_of_the_profile() {
+    let mut found = inspected(&["--memory-disk-mb", "255"]).await;
+    let mounts = found["Mounts"].as_array_mut().unwrap();
+    let work = mounts.iter().position(|mount| mount["Destination"] == "/work").expect("/work is no mount");
+    assert_fields(&mounts.remove(work), &json!({"Type": "volume", "Driver": "local", "RW": true}));
+    let host = &mut found["HostConfig"];
+    let memory = (512 + 16 + 64 + 16) * MIB;
+    assert_fields(host, &json!({"Memory": memory, "MemorySwap": memory}));
+    assert_eq!(host["Tmpfs"].as_object().unwrap().keys().collect::<Vec<_>>(), ["/tmp"]);
+    // With those put as they are without a volume, all is as without.
+    let memory = json!(memory + 256 * MIB);
+    (host["Memory"], host["MemorySwap"]) = (memory.clone(), memory);
+    let user = found["Config"]["User"].as_str().unwrap().split_once(':').unwrap().0.to_owned();
+    found["HostConfig"]["Tmpfs"]["/work"] = json!(work_options(&user));
+    assert_profile(&found);
+}
+
+fn work_options(uid: &str) -> String {
+    format!("rw,exec,nosuid,nodev,size={},nr_inodes=65536,uid={uid},gid={uid},mode=0700", 256 * MIB)
 }
 
 /// Holds what `inspect` says of a container with the default limits against the profile, field by field.
@@ -108,8 +131,7 @@ fn assert_identity(config: &Value) {
 fn assert_file_systems(inspected: &Value) {
     let host = &inspected["HostConfig"];
     let (uid, _) = inspected["Config"]["User"].as_str().unwrap().split_once(':').expect("User is no uid:gid");
-    let work =
-        format!("rw,exec,nosuid,nodev,size={},nr_inodes=65536,uid={uid},gid={uid},mode=0700", 256 * MIB);
+    let work = work_options(uid);
     let tmp = format!("rw,noexec,nosuid,nodev,size={},nr_inodes=1024,mode=1777", 16 * MIB);
     assert_eq!(host["Tmpfs"], json!({"/work": work, "/tmp": tmp}), "Tmpfs");
     let mounts = inspected["Mounts"].as_array().unwrap();

@@ -166,9 +166,13 @@ impl Server {
         }
     }
 
+    pub async fn get_health(&self) -> Value {
+        ok(self.client.get(format!("{}/health", self.url)).send().await.unwrap()).await
+    }
+
     /// Ends the server as an operator does, and asserts that nothing is left.
     pub async fn finish(mut self) {
-        let health: Value = ok(self.client.get(format!("{}/health", self.url)).send().await.unwrap()).await;
+        let health = self.get_health().await;
         assert_eq!((&health["queued"], &health["running"]), (&json!(0), &json!(0)), "{health}");
         let label = self.label();
         self.signal(nix::sys::signal::Signal::SIGTERM);

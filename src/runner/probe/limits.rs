@@ -57,19 +57,17 @@ fn place(place: &Place) -> Vec<Row> {
         }
     };
     let bytes = found.blocks() * found.fragment_size();
-    let mut rows = vec![Row::holds(
-        CLASS,
-        format!("more than {} bytes in {path}", place.bytes),
-        bytes <= place.bytes,
-        format!("{bytes}"),
-    )];
+    let size = place.bytes.map(|most| {
+        Row::holds(CLASS, format!("more than {most} bytes in {path}"), bytes <= most, format!("{bytes}"))
+    });
+    let mut rows: Vec<_> = size.into_iter().collect();
     rows.extend(place.inodes.map(|inodes| {
         let name = format!("more than {inodes} files in {path}");
         Row::holds(CLASS, name, found.files() <= inodes, format!("{}", found.files()))
     }));
     let flags = [
-        ("set-user-id programs", FsFlags::ST_NOSUID, true),
-        ("device files", FsFlags::ST_NODEV, true),
+        ("set-user-id programs", FsFlags::ST_NOSUID, place.own_mount),
+        ("device files", FsFlags::ST_NODEV, place.own_mount),
         ("programs", FsFlags::ST_NOEXEC, !place.exec),
     ];
     rows.extend(flags.into_iter().filter(|(.., wanted)| *wanted).map(|(what, flag, _)| {

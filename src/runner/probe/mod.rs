@@ -51,12 +51,14 @@ pub struct Promises {
 pub struct Place {
     /// Where.
     pub path: String,
-    /// Its size.
-    pub bytes: u64,
-    /// How many files it can hold; `None` where only memory limits that.
+    /// Its size; `None` where the runner watches its use.
+    pub bytes: Option<u64>,
+    /// How many files it can hold; `None` where only memory limits that, or the runner does.
     pub inodes: Option<u64>,
     /// Files in it can be executed.
     pub exec: bool,
+    /// It was mounted for this container with options of our own, not as a volume.
+    pub own_mount: bool,
 }
 
 /// What came of one attempt.

@@ -14,6 +14,7 @@ use crate::sandbox::SandboxError;
 use crate::sandbox::docker::engine::{Engine, EngineError};
 use crate::sandbox::docker::profile::{self, Class};
 use crate::sandbox::docker::uids::Uid;
+use crate::sandbox::docker::workspace_volume;
 
 /// Tries of a removal. The time in which the Engine is away does not count.
 const REMOVALS: u32 = 6;
@@ -42,6 +43,8 @@ pub(super) struct Container {
     confirmed: bool,
     /// Nobody else's until it is gone.
     uid: Option<Uid>,
+    /// Its own name, where it has a volume that goes with it.
+    workspace: Option<String>,
     removals: TaskTracker,
 }
 
@@ -59,6 +62,7 @@ impl Container {
             id: name.to_owned(),
             confirmed: false,
             uid,
+            workspace: workspace_volume::is_in(&body).then(|| name.to_owned()),
             removals: removals.clone(),
         };
         container.id = engine.create(name, body).await?;
@@ -125,19 +129,25 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         let (engine, id) = (self.engine.clone(), std::mem::take(&mut self.id));
-        let (confirmed, uid) = (self.confirmed, self.uid.take());
+        let (confirmed, uid, workspace) = (self.confirmed, self.uid.take(), self.workspace.take());
         self.removals.spawn(async move {
-            remove(engine, id, confirmed).await;
+            remove(engine, id, confirmed, workspace).await;
             drop(uid);
         });
     }
 }
 
 /// Until it is gone for certain: one whose creation was not confirmed may turn up late.
-async fn remove(engine: Engine, id: String, confirmed: bool) {
+async fn remove(engine: Engine, id: String, confirmed: bool, workspace: Option<String>) {
     for round in 0..REMOVALS {
         engine.circuit.closed().await;
-        let removed = engine.remove(&id).await;
+        let mut removed = engine.remove(&id).await;
+        if matches!(removed, Ok(false))
+            && let Some(name) = &workspace
+        {
+            // Whoever removed it may have left its volume.
+            removed = workspace_volume::remove_of(&engine, name).await.map(|()| false);
+        }
         if removed.as_ref().is_ok_and(|removed| *removed || confirmed) {
             return;
         }

@@ -178,13 +178,14 @@ impl Engine {
         self.call("inspect", QUICK, self.docker.inspect_container(id, options)).await
     }
 
-    /// Whether it runs or not, with its anonymous volumes. One that is gone already is fine: then the answer is false.
+    /// Whether it runs or not, with its anonymous volumes. One that is gone already, or that somebody else removes, is
+    /// fine: then the answer is false.
     pub(super) async fn remove(&self, id: &str) -> Result<bool, EngineError> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         match self.call("remove", SLOW, self.docker.remove_container(id, Some(options))).await {
             Err(EngineError::NotFound { .. }) => Ok(false),
             // Somebody else asked for it before, such as a server that was killed since; the Engine carries it out.
-            Err(EngineError::Failed { message, .. }) if message.contains(REMOVING) => Ok(true),
+            Err(EngineError::Failed { message, .. }) if message.contains(REMOVING) => Ok(false),
             other => other.map(|()| true),
         }
     }

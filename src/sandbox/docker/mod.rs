@@ -21,6 +21,7 @@ mod session;
 mod streams;
 mod uids;
 mod verdict;
+mod workspace_volume;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub use probe::ProbeReport;
 pub use reuse::{Reuse, ReuseInForce};
 
 use crate::limits::Limits;
-use crate::runner::message::{ArtifactSpec, PhaseSpec, Start};
+use crate::runner::message::{ArtifactSpec, PhaseSpec, Start, WatchSpec};
 use crate::runtime::Runtime;
 use crate::sandbox::docker::container::Container;
 use crate::sandbox::docker::engine::{Engine, EngineError};
@@ -52,6 +53,7 @@ use crate::sandbox::docker::runner_volume::Runner;
 use crate::sandbox::docker::session::{Conversation, Ending};
 use crate::sandbox::docker::streams::Streams;
 use crate::sandbox::docker::uids::Uids;
+use crate::sandbox::docker::workspace_volume::Placement;
 use crate::sandbox::{BoxFuture, Events, Job, Report, Sandbox, SandboxError};
 
 /// How the Engine is reached and used.
@@ -79,6 +81,17 @@ pub struct DockerConfig {
     pub build_timeout: Duration,
     /// How many containers are kept warm.
     pub pool: PoolLimits,
+    /// Which workspaces are volumes.
+    pub disk: DiskConfig,
+}
+
+/// Which workspaces are volumes on the Engine's disk.
+#[derive(Debug, Clone, Copy)]
+pub struct DiskConfig {
+    /// Size up to which a workspace is in memory.
+    pub most_in_memory: u64,
+    /// What must stay free on the Engine's disk while a program writes to it.
+    pub reserve: u64,
 }
 
 /// The Engine with our runner in it. Cheap to clone.
@@ -97,6 +110,7 @@ struct Inner {
     removals: TaskTracker,
     uids: Uids,
     oci_runtime: Option<String>,
+    disk: DiskConfig,
     keeper: Arc<Keeper>,
     /// Set once, after a probe.
     rooms: AtomicBool,
@@ -149,6 +163,7 @@ impl DockerSandbox {
             removals: TaskTracker::new(),
             uids: Uids::from(config.uid_base),
             oci_runtime: config.oci_runtime,
+            disk: config.disk,
             keeper: Arc::new(Keeper::new(config.pool)),
             rooms: AtomicBool::new(false),
             engine,
@@ -214,9 +229,16 @@ pub async fn container_profile(
 ) -> Result<ContainerCreateBody, SandboxError> {
     let runner = Runner::read(runner.to_owned()).await?;
     let labels = Ownership::of_this_process(instance.to_owned()).labels();
-    let identity =
-        Identity { image, runner_volume: &runner.volume, uid, oci_runtime: None, writable: &[], labels };
-    Ok(profile::container(identity, &Class::of(limits, Reuse::Never)))
+    let identity = Identity {
+        image,
+        runner_volume: &runner.volume,
+        uid,
+        oci_runtime: None,
+        writable: &[],
+        labels,
+        name: instance,
+    };
+    Ok(profile::container(identity, &Class::of(limits, Reuse::Never, Placement::Memory)))
 }
 
 /// For the log of a server; `doctor` shows the same.
@@ -245,7 +267,7 @@ impl Inner {
         cancel: &CancellationToken,
     ) -> Result<Report, SandboxError> {
         let began = Instant::now();
-        let start = start_message(job);
+        let start = self.start_message(job);
         loop {
             let taken = tokio::select! {
                 biased;
@@ -272,14 +294,21 @@ impl Inner {
         let kind = Kind {
             runtime: Arc::clone(&job.spec.runtime),
             image,
-            class: Class::of(&job.spec.limits, self.reuse()),
+            class: self.class(&job.spec.limits, self.reuse()),
         };
-        if let Some((warm, life)) = self.take_warm(&kind, &job.spec.tenant.to_string()).await {
+        // One on disk is made for its execution: that costs little beside what fills it.
+        if kind.class.workspace == Placement::Memory
+            && let Some((warm, life)) = self.take_warm(&kind, &job.spec.tenant.to_string()).await
+        {
             return Ok(Taken { warm, kind, life, waited: true });
         }
         let (warm, kind) = self.make(&kind).await?;
         let life = Life { tenant: None, made: Instant::now(), served: 0 };
         Ok(Taken { warm, kind, life, waited: false })
+    }
+
+    fn class(&self, limits: &Limits, reuse: Reuse) -> Class {
+        Class::of(limits, reuse, Placement::of(limits, self.disk.most_in_memory))
     }
 
     /// Makes a container, and waits for its runner's first word. An image that was removed behind our back is built
@@ -307,6 +336,7 @@ impl Inner {
         alter: impl FnOnce(ContainerCreateBody) -> ContainerCreateBody,
     ) -> Result<Warm, MakeError> {
         let uid = self.uids.lease().ok_or_else(|| SandboxError::Lost("no user id is free".into()))?;
+        let name = format!("execbox-{}", uuid::Uuid::new_v4().simple());
         let identity = Identity {
             image: &kind.image.id,
             runner_volume: &self.runner.volume,
@@ -314,10 +344,14 @@ impl Inner {
             oci_runtime: self.oci_runtime.as_deref(),
             writable: &kind.runtime.writable,
             labels: self.ownership.labels(),
+            name: &name,
         };
+        let user = uid.id;
         let body = alter(profile::container(identity, &kind.class));
-        let name = format!("execbox-{}", uuid::Uuid::new_v4().simple());
         let container = Container::create(&self.engine, &self.removals, &name, Some(uid), body).await?;
+        if kind.class.workspace == Placement::Volume {
+            workspace_volume::prepare(&self.engine, &container.id, user).await?;
+        }
         // Whatever went wrong with the start, the runner's volume may be what is missing.
         let started =
             container.start().await.inspect_err(|_| self.runner_ready.store(false, Ordering::SeqCst));
@@ -334,16 +368,20 @@ impl Inner {
         conversation: &Conversation,
     ) -> Result<Report, SandboxError> {
         let limits = &job.spec.limits;
+        let workspace = self.class(limits, self.reuse()).workspace;
         let outcome = match &conversation.ending {
             Ending::Report(end) => {
-                return Ok(report::of_end(end, verdict::of_report(end, limits), began, conversation));
+                let outcome = verdict::of_report(end, limits, workspace);
+                return Ok(report::of_end(end, outcome, began, conversation));
             }
             Ending::Cancelled => verdict::without_report(true, conversation.phase, limits),
             Ending::TimedOut => {
                 container.ran_freely().await?;
                 verdict::without_report(false, conversation.phase, limits)
             }
-            Ending::Lost(_) if container.runner_out_of_memory().await => verdict::out_of_memory(None, limits),
+            Ending::Lost(_) if container.runner_out_of_memory().await => {
+                verdict::out_of_memory(None, limits, workspace)
+            }
             Ending::Lost(why) | Ending::Unanswered(why) => return Err(SandboxError::Lost(why.clone())),
         };
         container.kill().await;
@@ -390,26 +428,32 @@ impl Sandbox for DockerSandbox {
     }
 }
 
-/// Files and folders that the runner looks at for artifacts: as many as a workspace can hold by default.
-const MAX_WALK: u64 = 100_000;
-
-fn start_message(job: &Job) -> Start {
-    let (spec, limits) = (&job.spec, &job.spec.limits);
-    let phase = |argv: &Vec<String>, timeout_ms| PhaseSpec { argv: argv.clone(), timeout_ms };
-    Start {
-        nonce: uuid::Uuid::new_v4().to_string(),
-        compile: spec.command.compile.as_ref().map(|argv| phase(argv, limits.compile_timeout_ms)),
-        run: phase(&spec.command.run, limits.timeout_ms),
-        env: spec.command.env.clone(),
-        output_bytes: limits.output_bytes,
-        flood_bytes: verdict::flood_bytes(limits),
-        rlimits: profile::rlimits(limits),
-        disk: profile::disk(limits),
-        artifacts: ArtifactSpec {
-            globs: spec.artifacts.clone(),
-            max_bytes: limits.artifact_bytes,
-            max_count: limits.artifact_count,
-            max_entries: MAX_WALK,
-        },
+impl Inner {
+    fn start_message(&self, job: &Job) -> Start {
+        let (spec, limits) = (&job.spec, &job.spec.limits);
+        let phase = |argv: &Vec<String>, timeout_ms| PhaseSpec { argv: argv.clone(), timeout_ms };
+        let on_disk = self.class(limits, self.reuse()).workspace == Placement::Volume;
+        Start {
+            nonce: uuid::Uuid::new_v4().to_string(),
+            compile: spec.command.compile.as_ref().map(|argv| phase(argv, limits.compile_timeout_ms)),
+            run: phase(&spec.command.run, limits.timeout_ms),
+            env: spec.command.env.clone(),
+            output_bytes: limits.output_bytes,
+            flood_bytes: verdict::flood_bytes(limits),
+            rlimits: profile::rlimits(limits),
+            disk: profile::disk(limits),
+            watch: on_disk.then_some(WatchSpec {
+                bytes: limits.disk_bytes,
+                entries: limits.disk_inodes,
+                reserve: self.disk.reserve,
+            }),
+            artifacts: ArtifactSpec {
+                globs: spec.artifacts.clone(),
+                max_bytes: limits.artifact_bytes,
+                max_count: limits.artifact_count,
+                // As many as the workspace can hold.
+                max_entries: limits.disk_inodes,
+            },
+        }
     }
 }

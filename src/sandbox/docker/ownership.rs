@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::sandbox::SandboxError;
 use crate::sandbox::docker::engine::Engine;
+use crate::sandbox::docker::workspace_volume;
 
 /// Every container and volume of ours carries it.
 pub(super) const APP: &str = "execbox.app";
@@ -53,15 +54,14 @@ impl Ownership {
         let orphans =
             all.iter().filter(|container| container.labels.as_ref().is_some_and(|l| self.is_orphan(l)));
         let ids: Vec<_> = orphans.filter_map(|container| container.id.clone()).collect();
-        if ids.is_empty() {
-            return Ok(());
+        if !ids.is_empty() {
+            info!(count = ids.len(), "removing containers of an earlier server");
         }
-        info!(count = ids.len(), "removing containers of an earlier server");
         let removals = ids.iter().map(|id| engine.remove(id));
         for error in futures::future::join_all(removals).await.into_iter().filter_map(Result::err) {
             warn!(%error, "a container of an earlier server could not be removed");
         }
-        Ok(())
+        Ok(workspace_volume::remove_orphans(engine, |labels| self.is_orphan(labels)).await?)
     }
 }
 

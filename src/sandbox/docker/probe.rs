@@ -19,10 +19,9 @@ use crate::runner::probe::{ARGUMENT, Outcome, Promises, Row};
 use crate::runtime::{Command, Runtime, Template};
 use crate::sandbox::docker::image::Image;
 use crate::sandbox::docker::keeper::{Kind, Warm};
-use crate::sandbox::docker::profile::Class;
 use crate::sandbox::docker::reuse::Reuse;
 use crate::sandbox::docker::runner_volume::EMPTY_IMAGE;
-use crate::sandbox::docker::{DockerSandbox, Inner, profile, session, start_message};
+use crate::sandbox::docker::{DockerSandbox, Inner, profile, session};
 use crate::sandbox::{Events, Job, Reason, SandboxError};
 
 /// What the probe may take; it takes a tenth of a second.
@@ -109,7 +108,7 @@ impl DockerSandbox {
         let limits = Limits { output_bytes: OUTPUT_BYTES, ..*limits };
         let image =
             Image { name: EMPTY_IMAGE.to_owned(), id: inner.engine.image_id(EMPTY_IMAGE).await?, size: 0 };
-        let kind = Kind { runtime: Arc::new(runtime()?), image, class: Class::of(&limits, reuse) };
+        let kind = Kind { runtime: Arc::new(runtime()?), image, class: inner.class(&limits, reuse) };
         let mut warm = inner.make_from(&kind, alter).await?;
         if reuse == Reuse::Tenant {
             inner.probe_once(&mut warm, &kind, limits).await?;
@@ -130,7 +129,7 @@ impl Inner {
         let scratch = tempfile::tempdir()?;
         let uid = warm.container.uid().unwrap_or_default();
         let job = job(kind, profile::promises(uid, &limits, &kind.class), limits, &scratch)?;
-        let mut start = start_message(&job);
+        let mut start = self.start_message(&job);
         start.run.timeout_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         let (document, cancel) = (Document::default(), CancellationToken::new());
         let conversation = session::converse(&mut warm.streams, &start, &job, &document, &cancel).await?;

@@ -14,6 +14,7 @@ use crate::runner::probe::{Place, Promises};
 use crate::runner::{ARGUMENT, WORKSPACE};
 use crate::sandbox::docker::Reuse;
 use crate::sandbox::docker::rooms;
+use crate::sandbox::docker::workspace_volume::{self, Placement};
 
 /// Where the runner's volume is mounted: image content can't replace it.
 pub(super) const RUNNER_MOUNT: &str = "/.execbox-runner";
@@ -47,13 +48,18 @@ pub(super) struct Class {
     pub(super) pids: u64,
     /// Size of the workspace; `None` where each execution in the container gets one of its own.
     pub(super) disk: Option<DiskSpec>,
+    /// Where the workspace is.
+    pub(super) workspace: Placement,
 }
 
 impl Class {
-    pub(super) fn of(limits: &Limits, reuse: Reuse) -> Self {
+    /// A container with a workspace on disk serves one execution: a volume is not made empty again.
+    pub(super) fn of(limits: &Limits, reuse: Reuse, workspace: Placement) -> Self {
+        let reuse = if workspace == Placement::Volume { Reuse::Never } else { reuse };
         Self {
             reuse,
-            memory_bytes: container_memory_bytes(limits),
+            workspace,
+            memory_bytes: container_memory_bytes(limits, workspace),
             cpu_millis: limits.cpu_millis,
             // The runner; and the first process of a room.
             pids: limits.pids + if reuse == Reuse::Never { 1 } else { 2 },
@@ -63,7 +69,7 @@ impl Class {
 
     /// Whether a container of this class becomes one of the other by a change of limits.
     pub(super) fn can_become(&self, other: &Self) -> bool {
-        self.reuse == other.reuse && self.disk == other.disk
+        (self.reuse, self.disk, self.workspace) == (other.reuse, other.disk, other.workspace)
     }
 }
 
@@ -103,11 +109,13 @@ pub(super) struct Identity<'a> {
     pub(super) writable: &'a [String],
     /// By which we find it again.
     pub(super) labels: HashMap<String, String>,
+    /// Its own name.
+    pub(super) name: &'a str,
 }
 
-/// Memory of the whole container: the program's, and that of the file systems, which are charged to it.
-pub(super) fn container_memory_bytes(limits: &Limits) -> u64 {
-    limits.memory_bytes + limits.disk_bytes + TMP_BYTES + SHM_BYTES + RUNNER_BYTES
+/// Memory of the whole container: the program's, and that of the file systems in memory, which are charged to it.
+pub(super) fn container_memory_bytes(limits: &Limits, workspace: Placement) -> u64 {
+    limits.memory_bytes + workspace.memory_bytes(limits) + TMP_BYTES + SHM_BYTES + RUNNER_BYTES
 }
 
 /// The profile. Whatever is not named here is the Engine's default, and `tests/docker` holds it against `inspect`.
@@ -148,7 +156,7 @@ fn host(id: &Identity<'_>, class: &Class) -> HostConfig {
     HostConfig {
         network_mode: Some(text("none")),                       // only lo
         readonly_rootfs: Some(true),
-        tmpfs: Some(tmpfs(id, class.disk)),
+        tmpfs: Some(tmpfs(id, class)),
         shm_size: Some(signed(SHM_BYTES)),
         ipc_mode: Some(text("private")),
         memory: Some(memory),
@@ -164,13 +172,7 @@ fn host(id: &Identity<'_>, class: &Class) -> HostConfig {
         masked_paths: Some(paths(&MASKED)),                      // replaces the Engine's list, so it is whole
         readonly_paths: Some(paths(&READONLY)),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE), // 20.10 on v1 would show the container's id
-        mounts: Some(vec![Mount {
-            typ: Some(MountType::VOLUME),
-            source: Some(text(id.runner_volume)),
-            target: Some(text(RUNNER_MOUNT)),
-            read_only: Some(true),
-            ..Default::default()
-        }]),
+        mounts: Some(mounts(id, class)),
         log_config: Some(HostConfigLogConfig { typ: Some(text("none")), config: None }), // json-file fills the disk
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
         auto_remove: Some(false),                               // it loses the exit code; we remove by ourselves
@@ -182,16 +184,36 @@ fn host(id: &Identity<'_>, class: &Class) -> HostConfig {
 
 /// The only writable places. The Engine adds `noexec` unless `exec` is said. What is in them counts as memory; only
 /// the workspace, /tmp and /dev/shm have a budget beside the program's.
-fn tmpfs(id: &Identity<'_>, disk: Option<DiskSpec>) -> HashMap<String, String> {
-    let Some(DiskSpec { bytes: size, inodes }) = disk else { return rooms::covered(id) };
+fn tmpfs(id: &Identity<'_>, class: &Class) -> HashMap<String, String> {
+    let Some(DiskSpec { bytes: size, inodes }) = class.disk else { return rooms::covered(id) };
     let uid = id.uid;
     let own = format!("uid={uid},gid={uid},mode=0700");
     let small = format!("rw,noexec,nosuid,nodev,size={TMP_BYTES},nr_inodes={TMP_INODES}");
     let mut places: HashMap<_, _> =
         id.writable.iter().map(|path| (path.clone(), format!("{small},{own}"))).collect();
     places.insert("/tmp".to_owned(), format!("{small},mode=1777"));
-    places.insert(WORKSPACE.to_owned(), format!("rw,exec,nosuid,nodev,size={size},nr_inodes={inodes},{own}"));
+    match class.workspace {
+        Placement::Memory => {
+            let work = format!("rw,exec,nosuid,nodev,size={size},nr_inodes={inodes},{own}");
+            places.insert(WORKSPACE.to_owned(), work);
+        }
+        Placement::Volume => drop(places.remove(WORKSPACE)),
+    }
     places
+}
+
+/// The runner, and the workspace where that is on the disk.
+fn mounts(id: &Identity<'_>, class: &Class) -> Vec<Mount> {
+    let runner = Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(id.runner_volume.to_owned()),
+        target: Some(RUNNER_MOUNT.to_owned()),
+        read_only: Some(true),
+        ..Default::default()
+    };
+    let on_disk = class.workspace == Placement::Volume;
+    let workspace = on_disk.then(|| workspace_volume::mount(id.name, &id.labels));
+    [runner].into_iter().chain(workspace).collect()
 }
 
 /// The runner, and what it needs to make rooms.
@@ -221,7 +243,19 @@ pub(super) fn promises(uid: u32, limits: &Limits, class: &Class) -> Promises {
     let rlimits = rlimits(limits);
     let own = [("fsize", rlimits.file_bytes), ("cpu", rlimits.cpu_seconds)]
         .map(|(name, most)| (name.to_owned(), most));
-    let place = |path: &str, bytes, inodes, exec| Place { path: path.to_owned(), bytes, inodes, exec };
+    let place = |path: &str, bytes, inodes, exec| Place {
+        path: path.to_owned(),
+        bytes: Some(bytes),
+        inodes,
+        exec,
+        own_mount: true,
+    };
+    let work = place(WORKSPACE, limits.disk_bytes, Some(limits.disk_inodes), true);
+    let work = match class.workspace {
+        Placement::Memory => work,
+        // The runner watches its use; the Engine can't say `nosuid` of a volume.
+        Placement::Volume => Place { bytes: None, inodes: None, own_mount: false, ..work },
+    };
     let hard = |limit: ResourcesUlimits| Some((limit.name?, u64::try_from(limit.hard?).ok()?));
     Promises {
         uid,
@@ -233,7 +267,7 @@ pub(super) fn promises(uid: u32, limits: &Limits, class: &Class) -> Promises {
         least_oom_score: OOM_SCORE,
         ulimits: ulimits().into_iter().filter_map(hard).chain(own).collect(),
         places: vec![
-            place(WORKSPACE, limits.disk_bytes, Some(limits.disk_inodes), true),
+            work,
             place("/tmp", TMP_BYTES, Some(TMP_INODES), false),
             place("/dev/shm", SHM_BYTES, None, false),
         ],
@@ -286,14 +320,18 @@ mod tests {
             oci_runtime: None,
             writable: &writable,
             labels: HashMap::new(),
+            name: "c",
         };
-        let places = tmpfs(&id, Some(disk(&crate::config::Config::default().limit_policy().default)));
+        let limits = crate::config::Config::default().limit_policy().default;
+        let places = tmpfs(&id, &Class::of(&limits, Reuse::Never, Placement::Memory));
         assert!(
             places["/var/cache/lang"]
                 .starts_with("rw,noexec,nosuid,nodev,size=16777216,nr_inodes=1024,uid=7")
         );
         assert!(places[WORKSPACE].starts_with("rw,exec,"), "{places:?}");
         assert_eq!(places.len(), 3);
+        let on_disk = tmpfs(&id, &Class::of(&limits, Reuse::Tenant, Placement::Volume));
+        assert!(!on_disk.contains_key(WORKSPACE), "the volume is there: {on_disk:?}");
     }
 
     #[test]

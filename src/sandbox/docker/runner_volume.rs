@@ -41,6 +41,8 @@ const FOLDER: &str = "runner";
 /// Copying the binary, which may be large in a debug build.
 const COPY: Duration = Duration::from_secs(60);
 const QUICK: Duration = Duration::from_secs(10);
+/// The Engine lists no volumes while it removes one.
+const SLOW: Duration = Duration::from_secs(60);
 /// Age until which the volume of another build stays.
 const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
@@ -133,7 +135,7 @@ impl Runner {
     pub(super) async fn remove_others(&self, engine: &Engine) -> Result<(), SandboxError> {
         let filters = HashMap::from([("label", vec![APP])]);
         let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
-        let listed = engine.call("list volumes", QUICK, engine.docker.list_volumes(Some(options))).await?;
+        let listed = engine.call("list volumes", SLOW, engine.docker.list_volumes(Some(options))).await?;
         let now = Timestamp::now();
         let volumes = listed.volumes.unwrap_or_default().into_iter();
         let made = |volume: &Volume| volume.labels.get(MADE).and_then(|made| made.parse().ok());

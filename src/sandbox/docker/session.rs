@@ -1,21 +1,24 @@
 //! The conversation with the runner of one container: files and input in, output and artifacts out, until the end
 //! frame, the deadline or a cancellation. What the runner sends is treated as hostile.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Frames;
 use crate::execution::spec::Stdin;
 use crate::runner::frame::{DATA_CHUNK, Frame, Kind, encode, encode_message};
-use crate::runner::message::{End, Phase, PhaseStart, Start};
+use crate::runner::message::{ArtifactSpec, End, Phase, PhaseStart, Start};
 use crate::sandbox::docker::container::Input;
 use crate::sandbox::docker::incoming::Incoming;
 use crate::sandbox::docker::streams::{Inbox, Streams, nonsense};
@@ -25,11 +28,15 @@ use crate::sandbox::{Artifact, Events, Job, SandboxError};
 const HANDOVER: Duration = Duration::from_secs(2);
 /// From then on to all files in, without the files' own time.
 const STARTUP: Duration = Duration::from_secs(60);
-/// Bytes per second at which files must at least go in.
-const UPLOAD_RATE: u64 = 4 << 20;
+/// Bytes per second at which files must at least go in and out.
+const LEAST_RATE: u64 = 4 << 20;
+/// Files and folders per second: of those that go in or out.
+const LEAST_ENTRIES: u64 = 500;
+/// And of those that are only looked at.
+const LEAST_LOOKS: u64 = 20_000;
 /// What the runner may be late by before the container is killed over its head.
 const LATE: Duration = Duration::from_millis(1_500);
-/// Collecting artifacts and saying goodbye.
+/// Collecting artifacts and saying goodbye, without the artifacts' own time.
 const COLLECT: Duration = Duration::from_secs(60);
 /// What a kill leaves the runner for its report.
 const KILL_GRACE: Duration = Duration::from_millis(150);
@@ -113,6 +120,17 @@ async fn is_whole(sending: impl Future<Output = Result<bool, SandboxError>>) -> 
     matches!(tokio::time::timeout(LAST_FRAME, sending).await, Ok(Ok(true)))
 }
 
+/// What so much may take at the least rates.
+fn moving(bytes: u64, entries: u64) -> Duration {
+    Duration::from_secs(bytes / LEAST_RATE + entries / LEAST_ENTRIES)
+}
+
+/// What collecting may take when it is as much as is asked for.
+fn collecting(artifacts: &ArtifactSpec) -> Duration {
+    let looks = Duration::from_secs(artifacts.max_entries / LEAST_LOOKS);
+    COLLECT + moving(artifacts.max_bytes, artifacts.max_count) + looks
+}
+
 /// Ends when the cancellation is this long ago.
 async fn cancelled_for(cancel: &CancellationToken, grace: Duration) {
     cancel.cancelled().await;
@@ -140,20 +158,20 @@ async fn write(
     let mut head = Vec::new();
     encode_message(Kind::Start, start, &mut head)
         .map_err(|error| SandboxError::Lost(format!("the start message: {error}")))?;
-    let mut project = match job.spec.project.frames() {
+    let project = match job.spec.project.frames() {
         Frames::Memory(frames) => {
             // One write carries all of it.
             head.extend_from_slice(frames);
             None
         }
-        Frames::File(path) => Some(tokio::fs::File::open(path).await?),
+        Frames::File(path) => Some(tokio::fs::File::open(path).await?.into_std().await),
     };
     let work = async {
         if project.is_none() {
             encode(Kind::Go, &[], &mut head);
         }
         input.write_all(&head).await?;
-        if let Some(project) = &mut project {
+        if let Some(project) = project {
             copy(project, input).await?;
             let mut go = Vec::new();
             encode(Kind::Go, &[], &mut go);
@@ -182,15 +200,30 @@ async fn write(
     Ok(false)
 }
 
-async fn copy(project: &mut tokio::fs::File, input: &mut Input) -> std::io::Result<()> {
-    let mut buffer = vec![0; 4 * DATA_CHUNK];
+/// Pieces of the project's file.
+const PIECE: usize = 4 * DATA_CHUNK;
+
+/// Reads the next piece while this one goes in.
+async fn copy(project: File, input: &mut Input) -> std::io::Result<()> {
+    let mut next = read(project, Vec::with_capacity(PIECE));
+    let mut spare = Vec::with_capacity(PIECE);
     loop {
-        let count = project.read(&mut buffer).await?;
-        if count == 0 {
+        let (project, piece) = next.await??;
+        if piece.is_empty() {
             return Ok(());
         }
-        input.write_all(&buffer[..count]).await?;
+        next = read(project, spare);
+        input.write_all(&piece).await?;
+        spare = piece;
     }
+}
+
+fn read(mut project: File, mut piece: Vec<u8>) -> JoinHandle<std::io::Result<(File, Vec<u8>)>> {
+    tokio::task::spawn_blocking(move || {
+        piece.clear();
+        project.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
+        Ok((project, piece))
+    })
 }
 
 /// Until all is sent, or the runner has reported: then it stops between two frames.
@@ -280,7 +313,7 @@ impl<'a> Reader<'a> {
             first_phase: None,
             phase: None,
             accepted: false,
-            upload: Duration::from_secs(job.spec.project.bytes() / UPLOAD_RATE),
+            upload: moving(job.spec.project.bytes(), job.spec.project.count()),
             deadline: Instant::now() + HANDOVER,
         }
     }
@@ -330,7 +363,7 @@ impl<'a> Reader<'a> {
         self.deadline = match phase {
             Phase::Compile => after(self.start.compile.as_ref().map_or(0, |compile| compile.timeout_ms)),
             Phase::Run => after(self.start.run.timeout_ms),
-            Phase::Collect => now + COLLECT,
+            Phase::Collect => now + collecting(&self.start.artifacts),
         };
         self.events.phase(phase);
     }

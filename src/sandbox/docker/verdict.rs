@@ -8,19 +8,20 @@ use std::time::Duration;
 use crate::limits::{Limits, MIB};
 use crate::runner::message::{End, Exit, Phase, PhaseEnd, Stop};
 use crate::sandbox::docker::profile::container_memory_bytes;
+use crate::sandbox::docker::workspace_volume::Placement;
 use crate::sandbox::{Outcome, Reason};
 
 /// Exit code that a shell gives for a process that SIGKILL ended.
 const KILLED: i32 = 137;
 
 /// The outcome of a runner's report.
-pub(super) fn of_report(end: &End, limits: &Limits) -> Outcome {
+pub(super) fn of_report(end: &End, limits: &Limits, workspace: Placement) -> Outcome {
     if let Some(message) = &end.no_room {
         return outcome(Reason::DiskLimit, None, message.clone());
     }
     match (&end.run, &end.compile) {
-        (Some(run), _) => of_run(run, end.memory_peak_bytes, limits),
-        (None, Some(compile)) => of_compile(compile, end.memory_peak_bytes, limits),
+        (Some(run), _) => of_run(run, end.memory_peak_bytes, limits, workspace),
+        (None, Some(compile)) => of_compile(compile, end.memory_peak_bytes, limits, workspace),
         (None, None) => outcome(Reason::Internal, None, "the runner reported no phase".into()),
     }
 }
@@ -35,12 +36,16 @@ pub(super) fn without_report(cancelled: bool, phase: Option<Phase>, limits: &Lim
 }
 
 /// The outcome when the container's end was the kernel's doing.
-pub(super) fn out_of_memory(peak: Option<u64>, limits: &Limits) -> Outcome {
-    let (limit, program) = (mib(container_memory_bytes(limits)), mib(limits.memory_bytes));
+pub(super) fn out_of_memory(peak: Option<u64>, limits: &Limits, workspace: Placement) -> Outcome {
+    let (limit, program) = (mib(container_memory_bytes(limits, workspace)), mib(limits.memory_bytes));
     let peak = peak.map_or(limit, mib);
+    let places = match workspace {
+        Placement::Memory => "the workspace, /tmp and /dev/shm",
+        Placement::Volume => "/tmp and /dev/shm",
+    };
     let message = format!(
         "out of memory: the program and its files reached {peak} MiB of {limit} MiB (config.memory_mb is {program}; \
-         the rest is for files in the workspace, /tmp and /dev/shm); raise config.memory_mb"
+         the rest is for files in {places}); raise config.memory_mb"
     );
     outcome(Reason::OutOfMemory, Some(KILLED), message)
 }
@@ -76,6 +81,15 @@ fn of_stop(phase: Phase, ended: &PhaseEnd, limits: &Limits) -> Option<Outcome> {
             );
             Some(outcome(Reason::OutputLimit, Some(KILLED), message))
         }
+        Stop::DiskLimit => {
+            let message = format!(
+                "disk limit: the workspace grew past its {} MiB or {} files and folders and was stopped; raise \
+                 config.disk_mb",
+                mib(limits.disk_bytes),
+                limits.disk_inodes
+            );
+            Some(outcome(Reason::DiskLimit, exit_code(&ended.exit), message))
+        }
     }
 }
 
@@ -85,7 +99,7 @@ pub(super) fn flood_bytes(limits: &Limits) -> u64 {
     limits.output_bytes.saturating_mul(16)
 }
 
-fn of_run(run: &PhaseEnd, peak: Option<u64>, limits: &Limits) -> Outcome {
+fn of_run(run: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace: Placement) -> Outcome {
     if let Some(stopped) = of_stop(Phase::Run, run, limits) {
         return stopped;
     }
@@ -95,7 +109,7 @@ fn of_run(run: &PhaseEnd, peak: Option<u64>, limits: &Limits) -> Outcome {
         return disk_full(exit_code, limits);
     }
     if failed && run.oom_killed {
-        return Outcome { exit_code, ..out_of_memory(peak, limits) };
+        return Outcome { exit_code, ..out_of_memory(peak, limits, workspace) };
     }
     match &run.exit {
         Exit::Code(_) => Outcome { reason: Reason::Exited, exit_code, error: None },
@@ -118,12 +132,12 @@ fn disk_full(exit_code: Option<i32>, limits: &Limits) -> Outcome {
     outcome(Reason::DiskLimit, exit_code, message)
 }
 
-fn of_compile(compile: &PhaseEnd, peak: Option<u64>, limits: &Limits) -> Outcome {
+fn of_compile(compile: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace: Placement) -> Outcome {
     if let Some(stopped) = of_stop(Phase::Compile, compile, limits) {
         return stopped;
     }
     if compile.oom_killed {
-        return out_of_memory(peak, limits);
+        return out_of_memory(peak, limits, workspace);
     }
     if compile.disk_full {
         return disk_full(None, limits);
@@ -185,7 +199,7 @@ mod tests {
             memory_peak_bytes: Some(300 * MIB),
             artifacts_truncated: false,
         };
-        of_report(&end, &limits())
+        of_report(&end, &limits(), Placement::Memory)
     }
 
     #[test]
@@ -202,6 +216,7 @@ mod tests {
             (Stop::TimedOut, Reason::TimedOut, "config.timeout_seconds"),
             (Stop::OutputLimit, Reason::OutputLimit, "config.output_kb"),
             (Stop::Killed, Reason::Killed, "request"),
+            (Stop::DiskLimit, Reason::DiskLimit, "config.disk_mb"),
         ] {
             let run =
                 PhaseEnd { stopped: Some(stop), oom_killed: true, disk_full: true, ..ended(Exit::Signal(9)) };
