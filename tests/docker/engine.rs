@@ -37,7 +37,7 @@ pub async fn volumes(label: &str) -> Vec<String> {
 }
 
 /// Command lines of the processes in a container, but for the runner's. Empty where it is gone.
-async fn programs(docker: &Docker, id: &str) -> Vec<String> {
+pub async fn programs(docker: &Docker, id: &str) -> Vec<String> {
     let options = TopOptionsBuilder::default().ps_args("-eo pid,args").build();
     // An Engine that lets containers live through its restart was seen to never answer for one that is going.
     let top = tokio::time::timeout(Duration::from_secs(2), docker.top_processes(id, Some(options)));

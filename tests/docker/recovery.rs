@@ -131,6 +131,14 @@ async fn an_execution_that_takes_the_server_down_each_time_is_given_up_and_other
     server.finish().await;
 }
 
+/// The id of the one execution that runs, by the database: nobody was told it.
+fn running_id(data: &std::path::Path) -> String {
+    let database = rusqlite::Connection::open(data.join("execbox.db")).unwrap();
+    let read = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0);
+    let id = database.query_row("SELECT id FROM executions WHERE state = 1", [], read).unwrap();
+    format!("exe_{}", uuid::Uuid::from_slice(&id).unwrap())
+}
+
 #[tokio::test]
 async fn one_whose_caller_is_gone_is_killed_with_a_notice_and_its_key_is_free_again() {
     let server = Server::start().await;
@@ -142,11 +150,9 @@ async fn one_whose_caller_is_gone_is_killed_with_a_notice_and_its_key_is_free_ag
     // The probe's container has the same label, and may still be on its way out.
     engine::assert_gone(&server.label()).await;
     let waiting = tokio::spawn(post(&server));
-    let container = engine::running(&server.label()).await;
-    let name = container.name.unwrap();
-    let start = name.find("exe_").expect("its name holds the execution's");
-    let id = name[start..start + "exe_".len() + 36].to_owned();
+    engine::running(&server.label()).await;
     let data = server.crash().await;
+    let id = running_id(data.path());
     assert!(waiting.await.unwrap().is_err(), "the caller got no answer");
     let server = Server::start_on(data, &[]).await;
     let result = server.get(&id).await;

@@ -102,7 +102,9 @@ async fn a_disk_without_inodes_loses_nothing() {
     disk.crowd();
     let (mut accepted, mut refused) = (Vec::new(), 0);
     for number in 0..4 {
-        let (status, answer) = post(&server, "exec/async", &format!("echo {number}")).await;
+        // Large enough for a file of its own.
+        let code = format!("echo {number} # {}", "x".repeat(10_000));
+        let (status, answer) = post(&server, "exec/async", &code).await;
         match status {
             202 => accepted.push((answer["execution_id"].as_str().unwrap().to_owned(), number)),
             _ => {

@@ -24,6 +24,8 @@ const QUICK: Duration = Duration::from_secs(10);
 const SLOW: Duration = Duration::from_secs(60);
 /// What the Engine says, with a 409, of a container that it is removing already.
 const REMOVING: &str = "is already in progress";
+/// What the Engine says of a start of one that it removes.
+const GOING: &str = "is marked for removal";
 /// A kill that takes longer is left to the removal, which kills as well.
 const KILL: Duration = Duration::from_secs(2);
 /// A call that takes longer makes us doubt that the Engine is there; it is asked, and again after each such time.
@@ -160,7 +162,13 @@ impl Engine {
     }
 
     pub(super) async fn start(&self, id: &str) -> Result<(), EngineError> {
-        self.call("start", SLOW, self.docker.start_container(id, None::<StartContainerOptions>)).await
+        match self.call("start", SLOW, self.docker.start_container(id, None::<StartContainerOptions>)).await {
+            // Somebody else removes it.
+            Err(EngineError::Failed { what, message }) if message.contains(GOING) => {
+                Err(EngineError::NotFound { what, message })
+            }
+            other => other,
+        }
     }
 
     /// Changes limits of a container that runs.

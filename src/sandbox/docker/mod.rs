@@ -268,6 +268,7 @@ impl Inner {
     ) -> Result<Report, SandboxError> {
         let began = Instant::now();
         let start = self.start_message(job);
+        let mut again = false;
         loop {
             let taken = tokio::select! {
                 biased;
@@ -277,8 +278,12 @@ impl Inner {
             let Taken { mut warm, kind, life, waited } = taken;
             let conversation = session::converse(&mut warm.streams, &start, job, events, cancel).await?;
             match &conversation.ending {
-                // It died while it waited, and nothing of the execution has happened: the caller need not know.
-                Ending::Unanswered(why) if waited => debug!(%why, "a warm container was gone"),
+                // Nothing of the execution has happened: the caller need not know. It died while it waited, or somebody
+                // removed it as soon as it was there.
+                Ending::Unanswered(why) if waited || !again => {
+                    debug!(%why, "a container was gone");
+                    again |= !waited;
+                }
                 _ => {
                     let report = self.report(&warm.container, job, began, &conversation).await?;
                     self.put_back(warm, kind, life, job, &conversation);
@@ -315,6 +320,7 @@ impl Inner {
     /// again, once.
     async fn make(&self, kind: &Kind) -> Result<(Warm, Kind), SandboxError> {
         match self.make_as_it_is(kind).await {
+            // The same answer for a container that somebody removed meanwhile.
             Err(MakeError::Engine(EngineError::NotFound { .. })) => {
                 self.images.forget(&kind.runtime);
                 let image = self.images.ensure(&kind.runtime, &|_| ()).await?;
