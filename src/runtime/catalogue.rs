@@ -38,11 +38,14 @@ impl Catalogue {
     /// The first folder that is not a runtime, with the file and field that are wrong, or two runtimes that claim the
     /// same name, alias or extension.
     pub fn load(folder: Option<&Path>) -> Result<Self, CatalogueError> {
-        let mut runtimes = Vec::new();
+        let (mut runtimes, mut based) = (Vec::new(), Vec::new());
         for (name, files) in folders::read(folder)? {
-            let fault = |message| CatalogueError { runtime: format!("images/{name}"), message };
-            runtimes.push((name.clone(), manifest::read(files).map_err(fault)?));
+            match manifest::read(files).map_err(|message| fault(&name, message))? {
+                (runtime, None) => runtimes.push((name, runtime)),
+                (runtime, Some(base)) => based.push((name, runtime, base)),
+            }
         }
+        put_on_bases(&mut runtimes, based)?;
         check_claims(&runtimes)?;
         Ok(Self::of(runtimes.into_iter().map(|(_, runtime)| Arc::new(runtime)).collect()))
     }
@@ -64,23 +67,43 @@ impl Catalogue {
     }
 }
 
-/// A name or extension leads to one language, and a language has each version once.
+/// Finds the bases of those that have one. A base has none itself: that is enough, and can't be a circle.
+fn put_on_bases(
+    runtimes: &mut Vec<(String, Runtime)>,
+    based: Vec<(String, Runtime, String)>,
+) -> Result<(), CatalogueError> {
+    let bases = Catalogue::of(runtimes.iter().map(|(_, runtime)| Arc::new(runtime.clone())).collect());
+    for (folder, runtime, base) in based {
+        let missing =
+            |_| fault(&folder, format!("runtime.toml: base: `{base}` is no runtime that has no base itself"));
+        let base = bases.resolve(&base).map_err(missing)?;
+        runtimes.push((folder, Runtime { base: Some(base), ..runtime }));
+    }
+    Ok(())
+}
+
+fn fault(folder: &str, message: String) -> CatalogueError {
+    CatalogueError { runtime: format!("images/{folder}"), message }
+}
+
+/// A name or extension leads to one language, and a language has each version once. A variant shares its base's
+/// extensions.
 fn check_claims(runtimes: &[(String, Runtime)]) -> Result<(), CatalogueError> {
     let mut claims: BTreeMap<String, (&str, &str)> = BTreeMap::new();
     for (folder, runtime) in runtimes {
         let names = std::iter::once(&runtime.name).chain(&runtime.aliases);
         let languages = names.map(|name| (format!("the name `{name}`"), runtime.name.as_str()));
-        let extensions = runtime.extensions.iter();
+        let shared = runtime.base.as_ref().map_or(&[][..], |base| &base.extensions);
+        let extensions = runtime.extensions.iter().filter(|extension| !shared.contains(extension));
         let extensions = extensions.map(|name| (format!("the extension `{name}`"), runtime.name.as_str()));
         let version = (format!("{} at {}", runtime.name, runtime.semver()), folder.as_str());
         for (what, owner) in languages.chain(extensions).chain([version]) {
-            let fault = |other: &str| CatalogueError {
-                runtime: format!("images/{folder}"),
-                message: format!("runtime.toml: {what} is taken by images/{other} already"),
+            let taken = |other: &str| {
+                fault(folder, format!("runtime.toml: {what} is taken by images/{other} already"))
             };
             match claims.entry(what.clone()) {
                 Entry::Vacant(entry) => drop(entry.insert((owner, folder))),
-                Entry::Occupied(entry) if entry.get().0 != owner => return Err(fault(entry.get().1)),
+                Entry::Occupied(entry) if entry.get().0 != owner => return Err(taken(entry.get().1)),
                 Entry::Occupied(_) => {}
             }
         }
@@ -102,7 +125,9 @@ pub(super) mod tests {
             "name = {name:?}\nversion = {version:?}\naliases = {aliases:?}\nextensions = {extensions:?}\nrun = [\"x\"]"
         );
         let files = [("runtime.toml", manifest.as_str()), ("Dockerfile", "FROM scratch")];
-        manifest::read(files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).into()).unwrap()
+        manifest::read(files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).into())
+            .unwrap()
+            .0
     }
 
     fn write(folder: &Path, files: &[(&str, &str)]) {
@@ -116,10 +141,13 @@ pub(super) mod tests {
     #[test]
     fn the_built_in_runtimes_are_whole() {
         let catalogue = Catalogue::load(None).unwrap();
-        let names: Vec<_> = catalogue.runtimes().iter().map(|runtime| runtime.name.as_str()).collect();
-        assert_eq!(names, ["bash", "c", "node", "python"]);
         for runtime in catalogue.runtimes() {
-            assert_eq!(runtime.base_image(), Some("debian:trixie-slim"), "{}", runtime.name);
+            let base = runtime.base.as_ref().unwrap_or(runtime).base_image().unwrap();
+            assert!(
+                ["debian:trixie-slim", "debian:bookworm-slim"].contains(&base.as_str()),
+                "{}: {base}",
+                runtime.name
+            );
             for path in [".execbox/apt-install", ".execbox/seal"] {
                 assert!(runtime.context.contains_key(path), "{} lacks {path}", runtime.name);
             }
@@ -147,10 +175,49 @@ pub(super) mod tests {
         let catalogue = Catalogue::load(Some(folder.path())).unwrap();
         let lua = catalogue.resolve("lua").unwrap();
         let context: Vec<_> = lua.context.keys().map(String::as_str).collect();
-        assert_eq!(context, [".execbox/apt-install", ".execbox/seal", "Dockerfile", "lib/a/b.lua"]);
+        assert_eq!(
+            context,
+            [".execbox/apt-install", ".execbox/seal", ".execbox/wheel", "Dockerfile", "lib/a/b.lua"]
+        );
         let bash: Vec<_> = catalogue.versions("bash").map(|runtime| runtime.version.as_str()).collect();
         assert_eq!(bash, ["6"]);
         assert!(catalogue.resolve("python").is_ok());
+    }
+
+    /// A folder of runtimes: names, and the lines that are added to what each must say.
+    fn folder_of(of: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, lines) in of {
+            let manifest = format!("name = {name:?}\nversion = \"1\"\nrun = [\"x\"]\n{lines}\n");
+            let files = [(format!("{name}/runtime.toml"), manifest.as_str())];
+            let dockerfile = (format!("{name}/Dockerfile"), "ARG EXECBOX_BASE\nFROM $EXECBOX_BASE");
+            let files = files.iter().chain([&dockerfile]);
+            write(folder.path(), &files.map(|(path, text)| (path.as_str(), *text)).collect::<Vec<_>>());
+        }
+        folder
+    }
+
+    #[test]
+    fn a_variant_stands_on_its_base_and_is_chosen_by_name_only() {
+        let folder = folder_of(&[("pydata", "base = \"python@3.13\"\nextensions = [\"py\"]")]);
+        let catalogue = Catalogue::load(Some(folder.path())).unwrap();
+        let (pydata, python) =
+            (catalogue.resolve("pydata").unwrap(), catalogue.resolve("python@3.13").unwrap());
+        assert_eq!(pydata.base_image(), Some(python.image_name()));
+        assert!(pydata.is_variant());
+        assert_eq!(catalogue.detect(Some("a.py"), &[]).unwrap().name, "python");
+    }
+
+    #[test]
+    fn a_base_must_be_there_and_have_none_itself() {
+        for (base, says) in
+            [("nothing", "base: `nothing`"), ("two", "base: `two`"), ("one@2", "base: `one@2`")]
+        {
+            let base = format!("base = {base:?}");
+            let folder = folder_of(&[("one", ""), ("two", "base = \"one\""), ("three", &base)]);
+            let error = Catalogue::load(Some(folder.path())).unwrap_err().to_string();
+            assert!(error.starts_with("images/three: runtime.toml: ") && error.contains(says), "{error}");
+        }
     }
 
     #[test]

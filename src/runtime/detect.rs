@@ -26,10 +26,10 @@ impl Catalogue {
         only(by_extension)?.ok_or_else(|| RuntimeError::NoEntrypoint { looked_for: self.any_entrypoint() })
     }
 
-    /// The newest version of each language.
+    /// The newest version of each language, without variants.
     fn newest(&self) -> impl Iterator<Item = &Arc<Runtime>> {
         let mut last = "";
-        self.runtimes().iter().filter(move |runtime| {
+        self.runtimes().iter().filter(|runtime| !runtime.is_variant()).filter(move |runtime| {
             let is_first = runtime.name != last;
             last = &runtime.name;
             is_first

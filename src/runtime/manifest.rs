@@ -18,6 +18,8 @@ struct Manifest {
     name: String,
     /// One to three numbers with dots between.
     version: String,
+    /// Runtime, as a request would name it, whose image the Dockerfile starts from.
+    base: Option<String>,
     /// Other names, by the same grammar.
     #[serde(default)]
     aliases: Vec<String>,
@@ -44,8 +46,8 @@ struct Manifest {
     env: BTreeMap<String, String>,
 }
 
-/// Makes a runtime of a folder's files. The error names the file and the field.
-pub(super) fn read(mut files: Files) -> Result<Runtime, String> {
+/// Makes a runtime of a folder's files, and names its base. The error names the file and the field.
+pub(super) fn read(mut files: Files) -> Result<(Runtime, Option<String>), String> {
     let text = files.remove(FILE).ok_or_else(|| format!("{FILE} is missing"))?;
     let text = String::from_utf8(text).map_err(|_| format!("{FILE} is not UTF-8"))?;
     let manifest: Manifest = toml::from_str(&text).map_err(|error| format!("{FILE}: {error}"))?;
@@ -53,7 +55,9 @@ pub(super) fn read(mut files: Files) -> Result<Runtime, String> {
         return Err("Dockerfile is missing".into());
     }
     manifest.check().map_err(|error| format!("{FILE}: {error}"))?;
-    manifest.into_runtime(files).map_err(|error| format!("{FILE}: {error}"))
+    let base = manifest.base.clone();
+    let runtime = manifest.into_runtime(files).map_err(|error| format!("{FILE}: {error}"))?;
+    Ok((runtime, base))
 }
 
 impl Manifest {
@@ -82,6 +86,7 @@ impl Manifest {
             compile: self.compile.map(|words| template("compile", words)).transpose()?,
             run: template("run", self.run)?,
             eval: self.eval.map(|words| template("eval", words)).transpose()?,
+            base: None,
             name: self.name,
             version: self.version,
             aliases: self.aliases,
@@ -145,7 +150,8 @@ mod tests {
 
     fn parse(toml: &str) -> Result<Runtime, String> {
         let files = [("runtime.toml", toml), ("Dockerfile", "FROM scratch")];
-        read(files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).into())
+        let files = files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
+        read(files.into()).map(|(runtime, _)| runtime)
     }
 
     #[test]

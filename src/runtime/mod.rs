@@ -38,6 +38,8 @@ pub struct Runtime {
     pub name: String,
     /// Version as the language's own users write it, such as `3.13`: one to three numbers.
     pub version: String,
+    /// Runtime whose image this one's image starts from.
+    pub base: Option<Arc<Runtime>>,
     /// Other names for it.
     pub aliases: Vec<String>,
     /// File extensions without the dot.
@@ -115,6 +117,9 @@ impl Runtime {
             hash.update(bytes);
         };
         part(self.name.as_bytes());
+        if let Some(base) = &self.base {
+            part(base.content_hash().as_bytes());
+        }
         for (path, content) in self.context.iter() {
             part(path.as_bytes());
             part(content);
@@ -131,15 +136,24 @@ impl Runtime {
         format!("execbox/{name}:{hash}")
     }
 
-    /// The image that the Dockerfile starts from: its first `FROM`.
+    /// The image that the Dockerfile starts from: its base's, or its first `FROM`.
     #[must_use]
-    pub fn base_image(&self) -> Option<&str> {
+    pub fn base_image(&self) -> Option<String> {
+        if let Some(base) = &self.base {
+            return Some(base.image_name());
+        }
         let dockerfile = std::str::from_utf8(self.context.get("Dockerfile")?).ok()?;
         dockerfile.lines().find_map(|line| {
             let mut words = line.split_whitespace();
             let is_from = words.next()?.eq_ignore_ascii_case("from");
-            is_from.then(|| words.find(|word| !word.starts_with("--"))).flatten()
+            is_from.then(|| words.find(|word| !word.starts_with("--"))).flatten().map(str::to_owned)
         })
+    }
+
+    /// The same language as its base, with more in its image: chosen by name, never found from a project.
+    fn is_variant(&self) -> bool {
+        let base = self.base.iter().flat_map(|base| &base.extensions);
+        base.into_iter().any(|extension| self.extensions.contains(extension))
     }
 
     /// The version with all three numbers. It was checked when the runtime was read.
@@ -207,8 +221,11 @@ mod tests {
             let content = context.remove("eval.py").unwrap();
             context.insert("eval2.py".into(), content);
         });
-        let hashes = std::collections::HashSet::from([same, changed, renamed]);
-        assert_eq!(hashes.len(), 3);
+        let base = |base: Runtime| Runtime { base: Some(Arc::new(base)), ..runtime.clone() };
+        let based = base(runtime.clone()).content_hash();
+        let rebased = base(Runtime { name: "c".into(), ..runtime.clone() }).content_hash();
+        let hashes = std::collections::HashSet::from([same, changed, renamed, based, rebased]);
+        assert_eq!(hashes.len(), 5);
     }
 
     #[test]
@@ -221,7 +238,7 @@ mod tests {
         ] {
             let context = BTreeMap::from([("Dockerfile".to_owned(), dockerfile.as_bytes().to_vec())]);
             let runtime = Runtime { context: Arc::new(context), ..(*python()).clone() };
-            assert_eq!(runtime.base_image(), base, "{dockerfile:?}");
+            assert_eq!(runtime.base_image().as_deref(), base, "{dockerfile:?}");
         }
     }
 

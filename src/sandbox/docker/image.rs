@@ -98,6 +98,11 @@ impl Images {
         if let Some(image) = self.find(runtime).await? {
             return Ok(image);
         }
+        if let Some(base) = &runtime.base {
+            // It may be gone from the Engine, and only be remembered.
+            self.forget(base);
+            Box::pin(self.ensure(base, progress)).await?;
+        }
         let Build { lines, mut done } = self.join_build(runtime);
         let mut lines = lines.subscribe();
         let mut image = std::pin::pin!(outcome(&mut done));
@@ -194,22 +199,30 @@ impl Images {
             "building the image of {} {} (once; later executions reuse it)",
             runtime.name, runtime.version
         ));
-        if let Some(base) = runtime.base_image() {
+        if let (Some(base), None) = (runtime.base_image(), &runtime.base) {
             let _one_at_a_time = self.0.base.lock().await;
-            base::ensure(&self.0.engine, base, &self.0.settings, &say).await?;
+            base::ensure(&self.0.engine, &base, &self.0.settings, &say).await?;
         }
         let context = context(runtime, self.0.settings.ca_bundle.as_deref()).await?;
-        self.run_build(&tag, context, &say).await?;
+        self.run_build(runtime, context, &say).await?;
         let inspected = inspect(&self.0.engine, &tag).await.map_err(|error| error.to_string())?;
         inspected.ok_or_else(|| "the Engine says that it is built, but has no such image".to_owned())
     }
 
-    async fn run_build(&self, tag: &str, context: Bytes, say: &(dyn Fn(&str) + Sync)) -> Result<(), String> {
+    async fn run_build(
+        &self,
+        runtime: &Runtime,
+        context: Bytes,
+        say: &(dyn Fn(&str) + Sync),
+    ) -> Result<(), String> {
         let settings = &self.0.settings;
-        let arguments = build_arguments(settings);
+        let mut arguments = build_arguments(settings);
+        if let Some(base) = &runtime.base {
+            arguments.insert("EXECBOX_BASE".to_owned(), base.image_name());
+        }
         let options = BuildImageOptionsBuilder::default()
             .dockerfile("Dockerfile")
-            .t(tag)
+            .t(&runtime.image_name())
             .rm(true)
             .forcerm(true)
             .networkmode(&settings.network)

@@ -181,6 +181,7 @@ fn runtime() -> Result<Runtime, SandboxError> {
     Ok(Runtime {
         name: "probe".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        base: None,
         aliases: Vec::new(),
         extensions: Vec::new(),
         entrypoints: Vec::new(),
