@@ -130,8 +130,8 @@ pub struct ContainerConfig {
 /// Settings of image builds, which need the network.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BuildConfig {
-    /// File with the CA certificates that image builds trust, for networks that re-sign TLS.
-    /// `system` takes this machine's own bundle.
+    /// File with the CA certificates that image builds trust, for networks that re-sign TLS. `system`, this machine's
+    /// own bundle, is the default where there is one; an empty value leaves builds with those of the base image.
     #[arg(long, env = "EXECBOX_CA_BUNDLE", value_name = "FILE")]
     pub ca_bundle: Option<PathBuf>,
 
@@ -429,18 +429,16 @@ impl BuildConfig {
     /// # Errors
     /// There is no such file; the sentence says what to set.
     pub fn ca_bundle_file(&self) -> Result<Option<PathBuf>, String> {
+        let system = || SYSTEM_CA_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file());
         match &self.ca_bundle {
-            None => Ok(None),
+            None => Ok(system()),
             Some(name) if name.as_os_str().is_empty() => Ok(None),
             Some(name) if name.as_os_str() == "system" => {
-                SYSTEM_CA_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file()).map(Some).ok_or_else(
-                    || {
-                        format!(
-                            "--ca-bundle system: none of {} is here; name the file",
-                            SYSTEM_CA_BUNDLES.join(", ")
-                        )
-                    },
-                )
+                let missing = || {
+                    let places = SYSTEM_CA_BUNDLES.join(", ");
+                    format!("--ca-bundle system: none of {places} is here; name the file")
+                };
+                system().map(Some).ok_or_else(missing)
             }
             Some(path) if path.is_file() => Ok(Some(path.clone())),
             Some(path) => Err(format!("--ca-bundle {}: there is no such file", path.display())),
@@ -459,7 +457,11 @@ mod tests {
             build.ca_bundle_file()
         };
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(bundle(None), Ok(None));
+        assert_eq!(
+            bundle(None).unwrap(),
+            bundle(Some("system")).unwrap_or_default(),
+            "the default, if it is here"
+        );
         assert_eq!(bundle(Some("")), Ok(None), "an empty variable is none");
         assert_eq!(bundle(file.path().to_str()), Ok(Some(file.path().to_owned())));
         assert!(bundle(Some("/no/such/bundle")).unwrap_err().contains("/no/such/bundle"));
