@@ -1,4 +1,4 @@
-//! Every project under `examples/`: detected, run sync and async, the same both ways, with its artifacts.
+//! Projects under `examples/`: detected, run sync and async, the same both ways, with their artifacts.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,19 +9,19 @@ use crate::server::Server;
 /// `examples/LANGUAGE/PROJECT.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Example {
+pub struct Example {
     language: Option<String>,
     entrypoint: Option<String>,
     #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
     stdin: String,
-    expect: Expect,
+    pub expect: Expect,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Expect {
+pub struct Expect {
     #[serde(default)]
     exit_code: i64,
     stdout: String,
@@ -31,12 +31,25 @@ struct Expect {
     artifacts: Vec<String>,
 }
 
+impl Example {
+    /// What the request says.
+    pub fn metadata(&self) -> Value {
+        let mut metadata = json!({"script_args": self.args, "stdin": self.stdin});
+        for (field, value) in [("language", &self.language), ("entrypoint", &self.entrypoint)] {
+            if let Some(value) = value {
+                metadata[field] = json!(value);
+            }
+        }
+        metadata
+    }
+}
+
 fn paths(result: &Value) -> Vec<String> {
     let artifacts = result["artifacts"].as_array().cloned().unwrap_or_default();
     artifacts.iter().map(|artifact| artifact["path"].as_str().unwrap().to_owned()).collect()
 }
 
-fn assert_as_expected(expect: &Expect, result: &Value) {
+pub fn assert_as_expected(expect: &Expect, result: &Value) {
     assert_eq!(result["status"], "completed", "{result:#}");
     assert_eq!(result["exit_code"], expect.exit_code, "{result:#}");
     assert_eq!(result["stdout"].as_str().unwrap_or_default(), expect.stdout, "{result:#}");
@@ -47,12 +60,7 @@ fn assert_as_expected(expect: &Expect, result: &Value) {
 async fn run_both_ways(server: &Server, language: &str, name: &str) {
     let example: Example = describe(&format!("examples/{language}/{name}.toml"));
     let archive = tar(&repository(&format!("examples/{language}/{name}")));
-    let mut metadata = json!({"script_args": example.args, "stdin": example.stdin});
-    for (field, value) in [("language", &example.language), ("entrypoint", &example.entrypoint)] {
-        if let Some(value) = value {
-            metadata[field] = json!(value);
-        }
-    }
+    let metadata = example.metadata();
     let sync = server.sync(&archive, &metadata).await;
     assert_as_expected(&example.expect, &sync);
     let id = server.submit(&archive, &metadata).await;
@@ -68,7 +76,7 @@ async fn run_both_ways(server: &Server, language: &str, name: &str) {
 }
 
 #[tokio::test]
-async fn every_example_does_what_it_says_sync_and_async() {
+async fn examples_do_what_they_say_sync_and_async() {
     let server = Server::start().await;
     let mut seen = 0;
     for language in ["bash", "c", "node", "python"] {

@@ -1,6 +1,6 @@
 //! The real server over the real Engine. These tests fail, and do not skip, where there is no Engine.
 //!
-//! - [`examples`]: every project under `examples/`, sync and async.
+//! - [`examples`]: projects under `examples/`, sync and async; [`runtimes`]: all of them, and the faulty ones of each runtime.
 //! - [`behaviours`]: every hostile project under `tests/fixtures/`, with the exact reason.
 //! - [`sweep`]: what must be as before once a hostile case is over.
 //! - [`profile`]: what `inspect` says of a container, field by field.
@@ -73,6 +73,7 @@ mod refusal;
 #[path = "../../benches/hostile/registry.rs"]
 #[allow(dead_code, reason = "`make hostile` and tests/it use the rest of it")]
 mod registry;
+mod runtimes;
 mod server;
 mod storage;
 mod sweep;

@@ -44,3 +44,31 @@ pub fn describe<T: serde::de::DeserializeOwned>(path: &str) -> T {
     let text = std::fs::read_to_string(repository(path)).unwrap();
     toml::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
+
+/// A runtime's folder under `images/`.
+#[derive(serde::Deserialize)]
+pub struct Folder {
+    /// The folder's own name.
+    #[serde(skip)]
+    pub folder: String,
+    /// The folder of its language under `examples/` and `tests/fixtures/runtimes/`: versions share it.
+    #[serde(skip)]
+    pub language: String,
+    pub name: String,
+    pub version: String,
+}
+
+/// Every runtime's folder, in order.
+pub fn runtime_folders() -> Vec<Folder> {
+    let entries = std::fs::read_dir(repository("images")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with('_'));
+    names.sort();
+    let read = |folder: String| {
+        let runtime: Folder = describe(&format!("images/{folder}/runtime.toml"));
+        let language = folder.strip_suffix(&format!("-{}", runtime.version)).unwrap_or(&folder).to_owned();
+        Folder { folder, language, ..runtime }
+    };
+    names.into_iter().map(read).collect()
+}

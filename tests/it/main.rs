@@ -15,6 +15,7 @@
 //! - [`operator`]: keys on the command line, and what a damaged database is answered with.
 //! - [`figures`]: kills that race with the end, artifacts that are read while they go, guessed ids, for `make figures`.
 //! - [`hostile_cases`]: the registry of hostile cases is whole, for `make hostile`.
+//! - [`runtimes`]: every folder under `images/` has its examples and faulty programs, and they are found to be its.
 //! - [`absences`]: what the design says is never there.
 #![allow(
     clippy::unwrap_used,
@@ -37,9 +38,13 @@ mod idempotency;
 mod keys;
 mod operator;
 mod problems;
+#[path = "../docker/projects.rs"]
+#[allow(dead_code, unreachable_pub, reason = "tests/docker uses the rest of it")]
+mod projects;
 mod python_executor;
 #[path = "../../benches/hostile/registry.rs"]
 mod registry;
+mod runtimes;
 mod server_routes;
 mod slow_readers;
 mod test_app;

@@ -1,0 +1,7 @@
+Code.require_file("lib/stats.ex")
+
+:stdio
+|> IO.stream(:line)
+|> Enum.map(&(&1 |> String.trim() |> String.to_integer()))
+|> Stats.summarise()
+|> IO.write()

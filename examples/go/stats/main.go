@@ -1,0 +1,24 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strconv"
+
+	"example.com/numbers/stats"
+)
+
+func main() {
+	var values []float64
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		value, err := strconv.ParseFloat(lines.Text(), 64)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		values = append(values, value)
+	}
+	fmt.Print(stats.Summarise(values))
+}

@@ -1,0 +1,2 @@
+(** What a list of numbers is like. *)
+val summarise : float list -> string

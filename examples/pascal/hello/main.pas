@@ -1,0 +1,4 @@
+program Hello;
+begin
+  WriteLn('Hello from Pascal');
+end.

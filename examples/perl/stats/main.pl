@@ -1,0 +1,7 @@
+use strict;
+use warnings;
+
+use Stats qw(summarise);
+
+chomp(my @values = <STDIN>);
+print summarise(@values);

@@ -1,0 +1,6 @@
+<?php
+declare(strict_types=1);
+
+require __DIR__ . "/lib/stats.php";
+
+echo Stats\summarise(array_map("floatval", file("php://stdin", FILE_IGNORE_NEW_LINES)));

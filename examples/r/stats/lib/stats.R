@@ -1,0 +1,3 @@
+summarise <- function(values) {
+  list(count = length(values), sum = as.integer(sum(values)), mean = mean(values))
+}

@@ -1,0 +1,3 @@
+pub fn hypotenuse(a: f64, b: f64) -> f64 {
+    a.hypot(b)
+}

@@ -1,0 +1,3 @@
+source [file join [file dirname [info script]] lib stats.tcl]
+
+puts -nonewline [stats::summarise [split [string trim [read stdin]] "\n"]]

@@ -1,0 +1,103 @@
+//! Every folder under `images/`: its language's examples do what they say, and its two faulty programs fail as they
+//! should. A language that is added is tested by its folders, without a line here; `tests/it` sees that they are there.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt as _, StreamExt as _};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::examples::{self, Example};
+use crate::projects::{Folder, describe, described, repository, runtime_folders, tar};
+use crate::server::Server;
+
+/// What must be said of the faulty programs: `tests/fixtures/runtimes/LANGUAGE/{compile_error,runtime_error}.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Faulty {
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    reason: String,
+    exit_code: Option<i64>,
+    /// In what the compiler or the program wrote, to either stream.
+    output_has: Vec<String>,
+}
+
+fn assert_fails_as_expected(expect: &Expect, result: &Value) {
+    assert_eq!(result["reason"], expect.reason, "{result:#}");
+    if let Some(code) = expect.exit_code {
+        assert_eq!(result["exit_code"], code, "{result:#}");
+    }
+    let written = ["/compile/stdout", "/compile/stderr", "/stdout", "/stderr"];
+    let written: String = written.iter().filter_map(|stream| result.pointer(stream)?.as_str()).collect();
+    for part in &expect.output_has {
+        assert!(written.contains(part.as_str()), "{part:?} was not written: {result:#}");
+    }
+}
+
+/// Runs all that there is for a runtime, and says how long each took.
+async fn run_all(server: &Server, runtime: &Folder) -> Vec<(String, Duration)> {
+    let Folder { language, name, version, .. } = runtime;
+    let mut times = Vec::new();
+    for project in described(&format!("examples/{language}")) {
+        let example: Example = describe(&format!("examples/{language}/{project}.toml"));
+        let archive = tar(&repository(&format!("examples/{language}/{project}")));
+        let mut metadata = example.metadata();
+        metadata["language"] = json!(format!("{name}@{version}"));
+        let began = Instant::now();
+        let result = server.sync(&archive, &metadata).await;
+        times.push((project, began.elapsed()));
+        assert_eq!((&result["language"], &result["version"]), (&json!(name), &json!(version)), "{result:#}");
+        examples::assert_as_expected(&example.expect, &result);
+    }
+    for fault in ["compile_error", "runtime_error"] {
+        let place = format!("tests/fixtures/runtimes/{language}/{fault}");
+        let faulty: Faulty = describe(&format!("{place}.toml"));
+        let metadata = json!({"language": format!("{name}@{version}")});
+        let began = Instant::now();
+        let result = server.sync(&tar(&repository(&place)), &metadata).await;
+        times.push((fault.to_owned(), began.elapsed()));
+        assert_fails_as_expected(&faulty.expect, &result);
+    }
+    times
+}
+
+/// `RUNTIMES='ruby perl'` names folders; all, when nothing is said.
+#[allow(clippy::disallowed_methods, reason = "a test has no settings of its own")]
+fn chosen() -> Vec<Folder> {
+    let chosen = std::env::var("RUNTIMES").unwrap_or_default();
+    let mut folders = runtime_folders();
+    folders.retain(|runtime| chosen.is_empty() || chosen.split(' ').any(|name| name == runtime.folder));
+    folders
+}
+
+/// Prints how long each took, with `--nocapture`.
+#[tokio::test]
+async fn every_runtime_runs_its_examples_and_tells_its_errors() {
+    let server = Server::start().await;
+    let runtimes = chosen();
+    let each = &server;
+    let runs = runtimes.iter().map(|runtime| async move {
+        // One that fails does not hide the others.
+        (runtime, AssertUnwindSafe(run_all(each, runtime)).catch_unwind().await)
+    });
+    let mut rows = futures::stream::iter(runs).buffered(2);
+    let mut failed = Vec::new();
+    while let Some((Folder { folder, name, version, .. }, times)) = rows.next().await {
+        match times {
+            Ok(times) => {
+                let times = times.iter().map(|(what, took)| format!("{what} {} ms", took.as_millis()));
+                println!("{name} {version}: {}", times.collect::<Vec<_>>().join(", "));
+            }
+            Err(_) => failed.push(folder),
+        }
+    }
+    drop(rows);
+    assert_eq!(failed, [""; 0], "what failed is told above");
+    server.finish().await;
+}
