@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, ContainerSummaryStateEnum};
 use bollard::query_parameters::{
-    InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptions,
     ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, TopOptionsBuilder,
 };
 
@@ -126,4 +126,18 @@ pub async fn pause_container(id: &str) {
 pub async fn remove_image(name: &str) {
     let options = RemoveImageOptionsBuilder::default().force(true).build();
     engine().await.remove_image(name, Some(options), None).await.unwrap();
+}
+
+/// The tags of a runtime's images.
+pub async fn image_tags(name: &str) -> Vec<String> {
+    let images = engine().await.list_images(None::<ListImagesOptions>).await.unwrap();
+    let prefix = format!("execbox/{name}:");
+    images.into_iter().flat_map(|image| image.repo_tags).filter(|tag| tag.starts_with(&prefix)).collect()
+}
+
+/// Removes them.
+pub async fn remove_images(name: &str) {
+    for tag in image_tags(name).await {
+        remove_image(&tag).await;
+    }
 }

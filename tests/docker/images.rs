@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::ListImagesOptions;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::engine;
+use crate::engine::{self, image_tags as tags, remove_images as remove};
 use crate::fault_proxy::{Fault, FaultProxy, Target};
-use crate::server::Server;
+use crate::server::{EXECBOX, Server};
 
 /// A folder for `--images-dir` with one runtime.
 fn runtime(name: &str, dockerfile: &str, run: &str) -> tempfile::TempDir {
@@ -30,19 +31,6 @@ fn flags(folder: &Path) -> [&str; 2] {
 
 fn hello(name: &str) -> Value {
     json!({"language": name, "files": [{"name": format!("a.{name}"), "content": "hi"}]})
-}
-
-/// The tags of a runtime's images.
-async fn tags(name: &str) -> Vec<String> {
-    let images = engine::engine().await.list_images(None::<ListImagesOptions>).await.unwrap();
-    let prefix = format!("execbox/{name}:");
-    images.into_iter().flat_map(|image| image.repo_tags).filter(|tag| tag.starts_with(&prefix)).collect()
-}
-
-async fn remove(name: &str) {
-    for tag in tags(name).await {
-        engine::remove_image(&tag).await;
-    }
 }
 
 #[tokio::test]
@@ -196,4 +184,45 @@ async fn an_image_that_loses_its_name_takes_nothing_from_who_runs() {
     assert_eq!((&result["stdout"], &result["attempt"]), (&json!("up\ndone\n"), &json!(1)), "{result:#}");
     server.finish().await;
     remove("renamed").await;
+}
+
+/// `execbox images ...`, its answer and its notes.
+async fn execbox_images(arguments: &[&str]) -> (String, String) {
+    let output = tokio::process::Command::new(EXECBOX).arg("images").args(arguments).output().await.unwrap();
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{notes}");
+    (String::from_utf8(output.stdout).unwrap(), notes)
+}
+
+#[tokio::test]
+async fn images_of_a_runtime_that_changed_are_removed_once_nothing_uses_them() {
+    let folder =
+        runtime("stale", "RUN head -c 3000000 /dev/zero > /old\n", r#"["/bin/cat", "{entrypoint}"]"#);
+    let place = ["--images-dir", folder.path().to_str().unwrap()];
+    let build = [&["build", "stale"][..], &place].concat();
+    let (_, notes) = execbox_images(&build).await;
+    assert!(notes.contains("[1/1] stale 1: ") && notes.contains("1 of 1 images are built"), "{notes}");
+    let old = tags("stale").await;
+    let dockerfile = folder.path().join("stale/Dockerfile");
+    let text = std::fs::read_to_string(&dockerfile).unwrap();
+    std::fs::write(&dockerfile, text.replace("/old", "/new")).unwrap();
+    execbox_images(&build).await;
+    assert_eq!(tags("stale").await.len(), 2);
+
+    let docker = engine::engine().await;
+    let cmd = Some(vec!["true".to_owned()]);
+    let body = ContainerCreateBody { image: Some(old[0].clone()), cmd, ..Default::default() };
+    let container = docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
+    let collect = [&["gc", "stale"][..], &place].concat();
+    let (removed, notes) = execbox_images(&collect).await;
+    assert!(removed.is_empty() && notes.contains(&format!("{} is in use", old[0])), "{removed}{notes}");
+    docker.remove_container(&container, None::<RemoveContainerOptions>).await.unwrap();
+
+    let (removed, notes) = execbox_images(&collect).await;
+    assert_eq!(removed, format!("{}\n", old[0]));
+    assert!(notes.contains("1 images removed, 3 MB freed"), "{notes}");
+    let left = tags("stale").await;
+    assert!(left.len() == 1 && left != old, "{left:?}");
+    assert_eq!(execbox_images(&collect).await.0, "");
+    remove("stale").await;
 }

@@ -8,9 +8,10 @@ use futures::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::engine;
 use crate::examples::{self, Example};
 use crate::projects::{Folder, describe, described, repository, runtime_folders, tar};
-use crate::server::Server;
+use crate::server::{EXECBOX, Server};
 
 /// What must be said of the faulty programs: `tests/fixtures/runtimes/LANGUAGE/{compile_error,runtime_error}.toml`.
 #[derive(Deserialize)]
@@ -100,4 +101,53 @@ async fn every_runtime_runs_its_examples_and_tells_its_errors() {
     drop(rows);
     assert_eq!(failed, [""; 0], "what failed is told above");
     server.finish().await;
+}
+
+/// The files that the page shows, by path: each after a line with its path.
+fn files_of(page: &str) -> Vec<(&str, &str)> {
+    let mut files = Vec::new();
+    let parts: Vec<&str> = page.split("\n```").collect();
+    for pair in parts.windows(2) {
+        let path = pair[0].lines().last().and_then(|line| line.strip_prefix('`')?.strip_suffix("`:"));
+        if let (Some(path), Some((_, content))) = (path, pair[1].split_once('\n')) {
+            files.push((path, content));
+        }
+    }
+    files
+}
+
+/// `docs/add-a-language.md`: its files, and what it says they do.
+#[tokio::test]
+async fn a_language_is_added_by_doing_what_the_page_says() {
+    let page = std::fs::read_to_string(repository("docs/add-a-language.md")).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let files = files_of(&page);
+    assert_eq!(files.len(), 6, "{files:?}");
+    for (path, content) in files {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("{content}\n")).unwrap();
+    }
+    let run = |program: &str| {
+        let mut command = tokio::process::Command::new(EXECBOX);
+        command.args(["run", "--images-dir", "images", program]).current_dir(root.path());
+        async move { command.output().await.unwrap() }
+    };
+
+    let command =
+        page.lines().find_map(|line| line.strip_prefix("$ execbox run --images-dir images ")).unwrap();
+    let hello = run(command).await;
+    let expected = page.lines().skip_while(|line| !line.starts_with("$ execbox run")).nth(1).unwrap();
+    let stderr = String::from_utf8_lossy(&hello.stderr);
+    assert_eq!(String::from_utf8_lossy(&hello.stdout), format!("{expected}\n"), "{stderr}");
+
+    let fault = "tests/fixtures/runtimes/awk/compile_error";
+    let faulty: Faulty = describe(root.path().join(format!("{fault}.toml")).to_str().unwrap());
+    let failed = run(&format!("{fault}/main.awk")).await;
+    let stderr = String::from_utf8_lossy(&failed.stderr);
+    assert_eq!(failed.status.code().map(i64::from), faulty.expect.exit_code, "{stderr}");
+    for part in faulty.expect.output_has {
+        assert!(stderr.contains(&part), "{part:?} is not in {stderr}");
+    }
+    engine::remove_images("awk").await;
 }

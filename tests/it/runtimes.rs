@@ -72,3 +72,13 @@ fn the_language_of_every_example_is_found() {
         }
     }
 }
+
+/// `execbox images list --markdown` prints its rows.
+#[test]
+fn the_readme_has_every_runtime() {
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    for Folder { name, version, .. } in runtime_folders() {
+        let row = format!("| `{name}` | {version} |");
+        assert!(readme.contains(&row), "the table of languages lacks {row}");
+    }
+}

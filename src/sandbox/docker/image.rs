@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::failpoint;
 use crate::runtime::Runtime;
 use crate::sandbox::docker::base;
+use crate::sandbox::docker::disposal::RUNTIME;
 use crate::sandbox::docker::engine::{Engine, EngineError};
 use crate::sandbox::docker::ownership::APP;
 use crate::sandbox::{ImageError, SandboxError};
@@ -141,6 +142,13 @@ impl Images {
         }
     }
 
+    /// What its image starts from, and how big that is, if it is there.
+    pub(super) async fn base(&self, runtime: &Runtime) -> Result<Option<(String, u64)>, SandboxError> {
+        let Some(base) = runtime.base_image() else { return Ok(None) };
+        let size = inspect(&self.0.engine, &base).await?.and_then(|base| u64::try_from(base.size?).ok());
+        Ok(size.map(|size| (base, size)))
+    }
+
     /// It was there, and is gone: somebody removed it.
     pub(super) fn forget(&self, runtime: &Runtime) {
         self.state().ready.remove(&runtime.image_name());
@@ -227,7 +235,7 @@ impl Images {
             .forcerm(true)
             .networkmode(&settings.network)
             .buildargs(&arguments)
-            .labels(&HashMap::from([(APP, "1")]))
+            .labels(&HashMap::from([(APP, "1"), (RUNTIME, runtime.name.as_str())]))
             .build();
         failpoint::pass_step("engine", "build", "before");
         let mut steps = self.0.engine.docker.build_image(options, None, Some(body_full(context)));

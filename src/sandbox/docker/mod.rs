@@ -4,6 +4,7 @@ mod advisories;
 mod base;
 mod circuit;
 mod container;
+mod disposal;
 mod engine;
 mod facts;
 mod image;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+pub use disposal::Disposal;
 pub use facts::EngineFacts;
 pub use pool::PoolLimits;
 pub use probe::ProbeReport;
@@ -123,6 +125,8 @@ pub struct ImageState {
     pub tag: String,
     /// Its size in bytes, when it is built.
     pub size: Option<u64>,
+    /// The image that it starts from, with its size: layers that others share.
+    pub base: Option<(String, u64)>,
 }
 
 /// What removals get at the end of a drain.
@@ -200,8 +204,8 @@ impl DockerSandbox {
         runtime: &Runtime,
         progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<ImageState, SandboxError> {
-        let image = self.0.images.ensure(runtime, progress).await?;
-        Ok(ImageState { tag: runtime.image_name(), size: Some(image.size) })
+        self.0.images.ensure(runtime, progress).await?;
+        self.image_state(runtime).await
     }
 
     /// Whether the runtime's image exists, and how big it is.
@@ -210,7 +214,8 @@ impl DockerSandbox {
     /// The Engine does not answer.
     pub async fn image_state(&self, runtime: &Runtime) -> Result<ImageState, SandboxError> {
         let image = self.0.images.find(runtime).await?;
-        Ok(ImageState { tag: runtime.image_name(), size: image.map(|image| image.size) })
+        let base = self.0.images.base(runtime).await?;
+        Ok(ImageState { tag: runtime.image_name(), size: image.map(|image| image.size), base })
     }
 }
 
