@@ -312,6 +312,7 @@ mod tests {
             duration_us: 0,
             timings: Timings::default(),
             result: None,
+            diagnosis: None,
             notices: Vec::new(),
         })
     }

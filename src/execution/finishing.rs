@@ -2,13 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::execution::entry::Entry;
 use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Finished, Status};
+use crate::runtime::Diagnosis;
 use crate::sandbox::{Outcome, Reason, Report, SandboxError, Timings, Truncated, Usage};
 
 /// Bytes of the result channel that are kept.
 const MAX_RESULT: usize = 256 << 10;
+/// Bytes of output in which an error is looked for.
+const MAX_DIAGNOSED: usize = 64 << 10;
 
 pub(super) fn status_of(reason: Reason) -> Status {
     match reason {
@@ -30,9 +35,11 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
     let mut notices = spec.notices.clone();
     notices.extend(report.notices);
     let result = parse_result(&report.result, &mut notices);
+    let diagnosis = diagnosis(entry, spec, &report.outcome);
     let queue_us = micros(taken.duration_since(entry.accepted));
     let duration_us = micros(entry.accepted.elapsed());
     Finished {
+        diagnosis,
         outcome: report.outcome,
         compile: report.compile,
         artifacts: report.artifacts,
@@ -50,6 +57,22 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
 fn whole(timings: Timings, since_taken_us: u64) -> Timings {
     let phases_us = timings.compile_us + timings.run_us + timings.collect_us;
     Timings { sandbox_us: since_taken_us.saturating_sub(phases_us), ..timings }
+}
+
+/// What was said of the failure, by the compiler at its beginning or by the program at its end.
+fn diagnosis(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome) -> Option<Diagnosis> {
+    let text = match outcome.reason {
+        Reason::CompileFailed => entry.live.compiler_said(MAX_DIAGNOSED),
+        Reason::Exited if outcome.exit_code == Some(0) => return None,
+        Reason::Exited | Reason::Signaled => entry.live.program_said(MAX_DIAGNOSED),
+        _ => return None,
+    };
+    let mut told = spec.runtime.diagnose(&text).unwrap_or_default();
+    if outcome.reason == Reason::Signaled && told.kind.is_none() {
+        let signal = outcome.exit_code.and_then(|code| Signal::try_from(code - 128).ok());
+        told.kind = signal.map(|signal| signal.as_str().to_owned());
+    }
+    (told != Diagnosis::default()).then_some(told)
 }
 
 /// The result channel carries one JSON object; anything else is the program's own doing and only worth a notice.
@@ -110,6 +133,7 @@ pub(super) fn no_run(
         duration_us,
         timings: Timings::default(),
         result: None,
+        diagnosis: None,
         notices,
     }
 }

@@ -170,6 +170,25 @@ impl Live {
         (log.cut[Channel::Stdout as usize], log.cut[Channel::Stderr as usize])
     }
 
+    /// The beginning of what the compiler wrote, its standard error first.
+    #[must_use]
+    pub fn compiler_said(&self, bytes: usize) -> String {
+        let log = self.log();
+        let begin = |channel: Channel| {
+            let said = log.channel(channel as usize);
+            String::from_utf8_lossy(&said[..said.len().min(bytes)]).into_owned()
+        };
+        format!("{}\n{}", begin(Channel::CompileStderr), begin(Channel::CompileStdout))
+    }
+
+    /// The end of what the program wrote to standard error.
+    #[must_use]
+    pub fn program_said(&self, bytes: usize) -> String {
+        let log = self.log();
+        let said = log.channel(Channel::Stderr as usize);
+        String::from_utf8_lossy(&said[said.len().saturating_sub(bytes)..]).into_owned()
+    }
+
     /// Follows from the beginning: what was written before comes first.
     #[must_use]
     pub fn follow(self: &std::sync::Arc<Self>) -> Follower {

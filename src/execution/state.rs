@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::execution::content::Content;
 use crate::execution::id::{ExecutionId, Tenant};
+use crate::runtime::Diagnosis;
 use crate::sandbox::{Artifact, CompileReport, Outcome, Timings, Truncated, Usage};
 
 /// Where an execution is on its way.
@@ -143,6 +144,9 @@ pub struct Finished {
     pub timings: Timings,
     /// `repr` of the last expression, when it was asked for.
     pub result: Option<String>,
+    /// What the compiler or the program said went wrong.
+    #[serde(default)]
+    pub diagnosis: Option<Diagnosis>,
     /// Sentences for the caller.
     pub notices: Vec<String>,
 }

@@ -49,6 +49,20 @@ pub(super) struct ExecResult {
     /// A sentence that names the limit, the peak and the field that raises it.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What the compiler or the failed program called the error, in its language's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "KeyError")]
+    error_type: Option<String>,
+    /// The file of the project that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "main.py")]
+    error_file: Option<String>,
+    /// The line of that file, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_line: Option<u32>,
+    /// What the compiler or the program said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_message: Option<String>,
     /// `repr` of the last expression, when it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<String>,
@@ -185,6 +199,7 @@ impl ExecResult {
     pub(super) fn new(execution: &Execution, output: &Output) -> Self {
         let finished = execution.finished.as_deref();
         let outcome = finished.map(|finished| &finished.outcome);
+        let said = finished.and_then(|finished| finished.diagnosis.clone()).unwrap_or_default();
         let (stdout, stdout_base64) = text(&output.stdout);
         let (stderr, stderr_base64) = text(&output.stderr);
         Self {
@@ -199,6 +214,10 @@ impl ExecResult {
             exit_code: outcome.and_then(|outcome| outcome.exit_code),
             reason: outcome.map(|outcome| outcome.reason.as_str()),
             error: outcome.and_then(|outcome| outcome.error.clone()),
+            error_type: said.kind,
+            error_file: said.file,
+            error_line: said.line,
+            error_message: said.message,
             result: finished.and_then(|finished| finished.result.clone()),
             compile: finished.and_then(|finished| compile(output, finished)),
             artifacts: finished.map(artifacts).unwrap_or_default(),

@@ -158,6 +158,7 @@ mod tests {
             duration_us: 2,
             timings: Timings::default(),
             result: Some("\"quoted\"}".into()),
+            diagnosis: None,
             notices: vec!["a notice".into()],
         };
         Execution {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::runtime::folders::Files;
 use crate::runtime::template::Template;
-use crate::runtime::{Runtime, error};
+use crate::runtime::{ErrorPattern, Runtime, error};
 
 /// The file's name in a runtime's folder.
 const FILE: &str = "runtime.toml";
@@ -44,6 +44,22 @@ struct Manifest {
     /// The whole environment of both phases.
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// How errors are told.
+    #[serde(default)]
+    errors: Vec<Told>,
+}
+
+/// One way of telling an error.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    /// A regular expression with groups named `type`, `file`, `line` and `message`.
+    pattern: String,
+    /// The type of what it matches.
+    r#type: Option<String>,
+    /// Its last match tells, not its first.
+    #[serde(default)]
+    last: bool,
 }
 
 /// Makes a runtime of a folder's files, and names its base. The error names the file and the field.
@@ -82,7 +98,10 @@ impl Manifest {
         let template = |field: &str, words: Vec<String>| {
             Template::parse(&words).map_err(|error| format!("{field}: {error}"))
         };
+        let errors = self.errors.into_iter();
+        let errors = errors.map(|told| ErrorPattern::parse(told.pattern, told.r#type, told.last));
         Ok(Runtime {
+            errors: errors.collect::<Result<_, _>>().map_err(|error| format!("errors: {error}"))?,
             compile: self.compile.map(|words| template("compile", words)).transpose()?,
             run: template("run", self.run)?,
             eval: self.eval.map(|words| template("eval", words)).transpose()?,
@@ -185,6 +204,7 @@ mod tests {
             (format!("{GOOD}writable = [\"/a/../b\"]"), "writable: `/a/../b`"),
             (format!("{GOOD}[env]\n\"1A\" = \"x\""), "env: `1A`"),
             (format!("{GOOD}[env]\nA = \"\\u0000\""), "must not hold a NUL"),
+            (format!("{GOOD}[[errors]]\npattern = \"(\""), "errors: `(`: "),
             (format!("{GOOD}colour = \"red\""), "unknown field `colour`"),
             (format!("{GOOD}]"), "runtime.toml: TOML parse error"),
         ] {

@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod detect;
+mod diagnosis;
 mod error;
 mod folders;
 mod manifest;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use catalogue::{Catalogue, CatalogueError};
+pub use diagnosis::{Diagnosis, ErrorPattern};
 pub use error::RuntimeError;
 pub(crate) use error::shown;
 pub use template::Template;
@@ -56,6 +58,8 @@ pub struct Runtime {
     pub env: BTreeMap<String, String>,
     /// Absolute folders that the language must write to, beside the workspace and `/tmp`.
     pub writable: Vec<String>,
+    /// How it tells of errors, the most telling first.
+    pub errors: Vec<ErrorPattern>,
     /// Notable packages in the image, for people.
     pub packages: Vec<String>,
     /// Files of the image's build context, by path; `Dockerfile` is one of them, [`CA_FILE`] is not.
@@ -103,6 +107,12 @@ impl Runtime {
         let mut env = self.env.clone();
         env.extend(invocation.env.iter().cloned());
         Ok(Command { compile, run: run.render(invocation)?, env: env.into_iter().collect() })
+    }
+
+    /// What this compiler output, or standard error of a failed program, says went wrong.
+    #[must_use]
+    pub fn diagnose(&self, text: &str) -> Option<Diagnosis> {
+        diagnosis::diagnose(&self.errors, text)
     }
 
     /// SHA-256 in hexadecimal over the name and the build context: two runtimes with the same hash have the same

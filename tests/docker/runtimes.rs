@@ -27,6 +27,11 @@ struct Expect {
     exit_code: Option<i64>,
     /// In what the compiler or the program wrote, to either stream.
     output_has: Vec<String>,
+    error_type: String,
+    /// Some languages do not say where.
+    error_file: Option<String>,
+    error_line: Option<u64>,
+    error_message: Option<String>,
 }
 
 fn assert_fails_as_expected(expect: &Expect, result: &Value) {
@@ -39,6 +44,10 @@ fn assert_fails_as_expected(expect: &Expect, result: &Value) {
     for part in &expect.output_has {
         assert!(written.contains(part.as_str()), "{part:?} was not written: {result:#}");
     }
+    let told = ["error_type", "error_file", "error_line", "error_message"].map(|field| &result[field]);
+    let Expect { error_type, error_file, error_line, error_message, .. } = expect;
+    let expected = [json!(error_type), json!(error_file), json!(error_line), json!(error_message)];
+    assert_eq!(told, expected.each_ref(), "{result:#}");
 }
 
 /// Runs all that there is for a runtime, and says how long each took.
@@ -128,26 +137,20 @@ async fn a_language_is_added_by_doing_what_the_page_says() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, format!("{content}\n")).unwrap();
     }
-    let run = |program: &str| {
-        let mut command = tokio::process::Command::new(EXECBOX);
-        command.args(["run", "--images-dir", "images", program]).current_dir(root.path());
-        async move { command.output().await.unwrap() }
-    };
-
-    let command =
-        page.lines().find_map(|line| line.strip_prefix("$ execbox run --images-dir images ")).unwrap();
-    let hello = run(command).await;
-    let expected = page.lines().skip_while(|line| !line.starts_with("$ execbox run")).nth(1).unwrap();
+    let command = page.lines().find_map(|line| line.strip_prefix("$ execbox ")).unwrap();
+    let mut hello = tokio::process::Command::new(EXECBOX);
+    hello.args(command.split(' ')).current_dir(root.path());
+    let hello = hello.output().await.unwrap();
+    let expected = page.lines().skip_while(|line| !line.starts_with("$ execbox ")).nth(1).unwrap();
     let stderr = String::from_utf8_lossy(&hello.stderr);
     assert_eq!(String::from_utf8_lossy(&hello.stdout), format!("{expected}\n"), "{stderr}");
 
-    let fault = "tests/fixtures/runtimes/awk/compile_error";
-    let faulty: Faulty = describe(root.path().join(format!("{fault}.toml")).to_str().unwrap());
-    let failed = run(&format!("{fault}/main.awk")).await;
-    let stderr = String::from_utf8_lossy(&failed.stderr);
-    assert_eq!(failed.status.code().map(i64::from), faulty.expect.exit_code, "{stderr}");
-    for part in faulty.expect.output_has {
-        assert!(stderr.contains(&part), "{part:?} is not in {stderr}");
-    }
+    let images = root.path().join("images");
+    let server = Server::start_with(&["--images-dir", images.to_str().unwrap()]).await;
+    let fault = root.path().join("tests/fixtures/runtimes/awk/compile_error");
+    let faulty: Faulty = describe(fault.with_extension("toml").to_str().unwrap());
+    let result = server.sync(&tar(&fault), &json!({"language": "awk"})).await;
+    assert_fails_as_expected(&faulty.expect, &result);
+    server.finish().await;
     engine::remove_images("awk").await;
 }

@@ -1,8 +1,12 @@
-import std.algorithm, std.array, std.conv, std.stdio;
+import std.conv : to;
+import std.stdio : stdin, write;
+
 import stats;
 
 void main()
 {
-    auto values = stdin.byLineCopy.map!(to!double).array;
+    double[] values;
+    foreach (line; stdin.byLine)
+        values ~= line.to!double;
     write(summarise(values));
 }

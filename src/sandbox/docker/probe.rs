@@ -190,6 +190,7 @@ fn runtime() -> Result<Runtime, SandboxError> {
         eval: None,
         env: BTreeMap::new(),
         writable: Vec::new(),
+        errors: Vec::new(),
         packages: Vec::new(),
         context: Arc::default(),
     })
