@@ -37,6 +37,14 @@ fn every_runtime_has_a_hello_a_project_of_several_files_and_two_faulty_programs(
             projects.iter().any(has_several),
             "{folder}: no project of several files in examples/{language}"
         );
+        let leaves_files = |project: &String| {
+            let description = repository(&format!("examples/{language}/{project}.toml"));
+            std::fs::read_to_string(description).unwrap().contains("\nartifacts = [\"")
+        };
+        assert!(
+            projects.iter().any(leaves_files),
+            "{folder}: no project in examples/{language} leaves a file"
+        );
         let faulty = format!("tests/fixtures/runtimes/{language}");
         assert_eq!(described(&faulty), ["compile_error", "runtime_error"], "{folder}: {faulty}");
         for fault in described(&faulty) {

@@ -1,3 +1,4 @@
+#include <fstream>
 #include <iostream>
 #include <iterator>
 #include <vector>
@@ -6,5 +7,7 @@
 
 int main() {
     const std::vector<double> values(std::istream_iterator<double>(std::cin), {});
-    std::cout << stats::summarise(values);
+    const std::string summary = stats::summarise(values);
+    std::cout << summary;
+    std::ofstream("summary.txt") << summary;
 }

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Globalization;
+using System.IO;
 using Numbers;
 
 class Program
@@ -12,6 +13,8 @@ class Program
         {
             values.Add(double.Parse(line, CultureInfo.InvariantCulture));
         }
-        Console.Write(new Summary(values));
+        var summary = new Summary(values).ToString();
+        Console.Write(summary);
+        File.WriteAllText("summary.txt", summary);
     }
 }

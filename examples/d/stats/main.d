@@ -1,4 +1,5 @@
 import std.conv : to;
+import std.file : writeFile = write;
 import std.stdio : stdin, write;
 
 import stats;
@@ -8,5 +9,7 @@ void main()
     double[] values;
     foreach (line; stdin.byLine)
         values ~= line.to!double;
-    write(summarise(values));
+    const summary = summarise(values);
+    write(summary);
+    writeFile("summary.txt", summary);
 }

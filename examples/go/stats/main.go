@@ -20,5 +20,10 @@ func main() {
 		}
 		values = append(values, value)
 	}
-	fmt.Print(stats.Summarise(values))
+	summary := stats.Summarise(values)
+	fmt.Print(summary)
+	if err := os.WriteFile("summary.txt", []byte(summary.String()), 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }

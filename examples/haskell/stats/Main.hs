@@ -3,4 +3,7 @@ module Main (main) where
 import Stats (summarise)
 
 main :: IO ()
-main = interact (summarise . map read . lines)
+main = do
+  summary <- summarise . map read . lines <$> getContents
+  putStr summary
+  writeFile "summary.txt" summary

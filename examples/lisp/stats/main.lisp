@@ -1,6 +1,9 @@
 (load "lib/stats.lisp")
 
-(let ((values (loop for line = (read-line *standard-input* nil)
-                    while line
-                    collect (parse-integer line))))
-  (write-string (stats:summarise values)))
+(let* ((values (loop for line = (read-line *standard-input* nil)
+                     while line
+                     collect (parse-integer line)))
+       (summary (stats:summarise values)))
+  (write-string summary)
+  (with-open-file (file "summary.txt" :direction :output)
+    (write-string summary file)))

@@ -4,4 +4,8 @@ local values = {}
 for line in io.lines() do
   values[#values + 1] = tonumber(line)
 end
-io.write(stats.summarise(values))
+local summary = stats.summarise(values)
+io.write(summary)
+local file = assert(io.open("summary.txt", "w"))
+file:write(summary)
+file:close()

@@ -3,4 +3,7 @@ let rec read values =
   | line -> read (float_of_string line :: values)
   | exception End_of_file -> List.rev values
 
-let () = print_string (Stats.summarise (read []))
+let () =
+  let summary = Stats.summarise (read []) in
+  print_string summary;
+  Out_channel.with_open_text "summary.txt" (fun file -> output_string file summary)

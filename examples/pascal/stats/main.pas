@@ -6,6 +6,7 @@ uses Stats;
 
 var
   Values: TValues = nil;
+  Report: Text;
 begin
   while not Eof do
   begin
@@ -13,4 +14,8 @@ begin
     ReadLn(Values[High(Values)]);
   end;
   Write(Summarise(Values));
+  Assign(Report, 'summary.txt');
+  Rewrite(Report);
+  Write(Report, Summarise(Values));
+  Close(Report);
 end.

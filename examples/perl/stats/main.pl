@@ -4,4 +4,7 @@ use warnings;
 use Stats qw(summarise);
 
 chomp(my @values = <STDIN>);
-print summarise(@values);
+my $summary = summarise(@values);
+print $summary;
+open(my $file, '>', 'summary.txt') or die "summary.txt: $!";
+print $file $summary;

@@ -3,4 +3,6 @@ declare(strict_types=1);
 
 require __DIR__ . "/lib/stats.php";
 
-echo Stats\summarise(array_map("floatval", file("php://stdin", FILE_IGNORE_NEW_LINES)));
+$summary = Stats\summarise(array_map("floatval", file("php://stdin", FILE_IGNORE_NEW_LINES)));
+echo $summary;
+file_put_contents("summary.txt", $summary);

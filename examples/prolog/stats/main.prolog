@@ -3,7 +3,9 @@
 
 main(_) :-
     read_values(Values),
-    summarise(Values).
+    with_output_to(string(Summary), summarise(Values)),
+    write(Summary),
+    setup_call_cleanup(open('summary.txt', write, File), write(File, Summary), close(File)).
 
 read_values(Values) :-
     read_line_to_string(user_input, Line),

@@ -1,3 +1,5 @@
 require_relative "lib/stats"
 
-puts Stats.new($stdin.each_line.map(&:to_f))
+stats = Stats.new($stdin.each_line.map(&:to_f))
+puts stats
+File.write("summary.txt", stats.to_s)

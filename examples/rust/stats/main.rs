@@ -6,6 +6,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;
     let values: Vec<f64> = text.lines().map(str::parse).collect::<Result<_, _>>()?;
-    print!("{}", stats::Summary::of(&values));
+    let summary = stats::Summary::of(&values).to_string();
+    print!("{summary}");
+    std::fs::write("summary.txt", summary)?;
     Ok(())
 }

@@ -6,4 +6,6 @@
         '()
         (cons (string->number line) (read-values)))))
 
-(display (summarise (read-values)))
+(let ((summary (summarise (read-values))))
+  (display summary)
+  (call-with-output-file "summary.txt" (lambda (file) (display summary file))))

@@ -1,3 +1,7 @@
 source [file join [file dirname [info script]] lib stats.tcl]
 
-puts -nonewline [stats::summarise [split [string trim [read stdin]] "\n"]]
+set summary [stats::summarise [split [string trim [read stdin]] "\n"]]
+puts -nonewline $summary
+set file [open summary.txt w]
+puts -nonewline $file $summary
+close $file

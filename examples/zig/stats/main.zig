@@ -11,5 +11,7 @@ pub fn main() !void {
     } else |_| {}
 
     var text: [256]u8 = undefined;
-    try std.fs.File.stdout().writeAll(try summary.print(&text));
+    const printed = try summary.print(&text);
+    try std.fs.File.stdout().writeAll(printed);
+    try std.fs.cwd().writeFile(.{ .sub_path = "summary.txt", .data = printed });
 }
