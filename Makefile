@@ -14,7 +14,7 @@ DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test check fmt bench load figures fuzz soak chaos images openapi mutants-profile schemathesis hostile hostile-archives engines reuse
+.PHONY: help setup build run demo test check fmt bench load figures fuzz soak chaos images languages openapi mutants-profile schemathesis hostile hostile-archives engines reuse
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,10 @@ load: setup build ## Measure under floods, slow callers and bad neighbours; fail
 figures: setup ## Print and hold the figures of deadlines, kills, exact output, the probe and tenants
 	cargo run --locked --quiet --bin execbox -- images build bash python
 	FIGURES=full cargo test --locked --test it --test docker -- --nocapture --test-threads 1 figures:: big_work:: leaks:: output:: lifecycle::a_shutdown recovery::a_thousand storage:: engine_faults::a_hanging engine_faults::an_engine_that
+
+languages: setup ## Run everything there is for each runtime, and print a table (some: RUNTIMES='ruby perl')
+	cargo run --locked --quiet --bin execbox -- images build --all
+	FIGURES=full RUNTIMES='$(RUNTIMES)' cargo test --locked --test docker -- --exact runtimes::every_runtime_runs_its_examples_and_tells_its_errors --nocapture
 
 COUNT ?= 10000
 soak: setup build ## Run 10,000 executions and look for anything left (fewer: COUNT=500)

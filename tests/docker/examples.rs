@@ -28,7 +28,7 @@ pub struct Expect {
     #[serde(default)]
     stderr: String,
     #[serde(default)]
-    artifacts: Vec<String>,
+    pub artifacts: Vec<String>,
 }
 
 impl Example {

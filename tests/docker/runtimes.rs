@@ -50,31 +50,68 @@ fn assert_fails_as_expected(expect: &Expect, result: &Value) {
     assert_eq!(told, expected.each_ref(), "{result:#}");
 }
 
-/// Runs all that there is for a runtime, and says how long each took.
-async fn run_all(server: &Server, runtime: &Folder) -> Vec<(String, Duration)> {
+/// What became of a runtime, for the table; whatever is not as it should be has stopped the test.
+struct Row {
+    runtime: String,
+    /// Of the first run of the hello, and half of some more.
+    hello: [Duration; 2],
+    projects: usize,
+    artifacts: usize,
+    /// What the two faulty programs were said to be: type, and place where the language tells it.
+    faults: [String; 2],
+}
+
+/// Runs an example and holds it against what it says.
+async fn run_example(server: &Server, runtime: &Folder, project: &str) -> (Duration, usize) {
     let Folder { language, name, version, .. } = runtime;
-    let mut times = Vec::new();
-    for project in described(&format!("examples/{language}")) {
-        let example: Example = describe(&format!("examples/{language}/{project}.toml"));
-        let archive = tar(&repository(&format!("examples/{language}/{project}")));
-        let mut metadata = example.metadata();
-        metadata["language"] = json!(format!("{name}@{version}"));
-        let began = Instant::now();
-        let result = server.sync(&archive, &metadata).await;
-        times.push((project, began.elapsed()));
-        assert_eq!((&result["language"], &result["version"]), (&json!(name), &json!(version)), "{result:#}");
-        examples::assert_as_expected(&example.expect, &result);
+    let example: Example = describe(&format!("examples/{language}/{project}.toml"));
+    let archive = tar(&repository(&format!("examples/{language}/{project}")));
+    let mut metadata = example.metadata();
+    metadata["language"] = json!(format!("{name}@{version}"));
+    let began = Instant::now();
+    let result = server.sync(&archive, &metadata).await;
+    let took = began.elapsed();
+    assert_eq!((&result["language"], &result["version"]), (&json!(name), &json!(version)), "{result:#}");
+    examples::assert_as_expected(&example.expect, &result);
+    (took, example.expect.artifacts.len())
+}
+
+/// Runs a faulty program, and says what it was found to be.
+async fn run_faulty(server: &Server, runtime: &Folder, fault: &str) -> String {
+    let Folder { language, name, version, .. } = runtime;
+    let place = format!("tests/fixtures/runtimes/{language}/{fault}");
+    let faulty: Faulty = describe(&format!("{place}.toml"));
+    let metadata = json!({"language": format!("{name}@{version}")});
+    let result = server.sync(&tar(&repository(&place)), &metadata).await;
+    assert_fails_as_expected(&faulty.expect, &result);
+    let Expect { error_type, error_file, error_line, .. } = faulty.expect;
+    let line = error_line.map(|line| format!(":{line}"));
+    let place = [error_file.unwrap_or_default(), line.unwrap_or_default()].concat();
+    format!("{error_type} {place}").trim_end().to_owned()
+}
+
+/// Runs all that there is for a runtime.
+async fn run_all(server: &Server, runtime: &Folder) -> Row {
+    let (first, _) = run_example(server, runtime, "hello").await;
+    let (mut projects, mut artifacts) = (0, 0);
+    for project in described(&format!("examples/{}", runtime.language)) {
+        if project != "hello" {
+            artifacts += run_example(server, runtime, &project).await.1;
+            projects += 1;
+        }
     }
-    for fault in ["compile_error", "runtime_error"] {
-        let place = format!("tests/fixtures/runtimes/{language}/{fault}");
-        let faulty: Faulty = describe(&format!("{place}.toml"));
-        let metadata = json!({"language": format!("{name}@{version}")});
-        let began = Instant::now();
-        let result = server.sync(&tar(&repository(&place)), &metadata).await;
-        times.push((fault.to_owned(), began.elapsed()));
-        assert_fails_as_expected(&faulty.expect, &result);
+    let faults = [
+        run_faulty(server, runtime, "compile_error").await,
+        run_faulty(server, runtime, "runtime_error").await,
+    ];
+    let mut again = Vec::new();
+    for _ in 0..repeats() {
+        again.push(run_example(server, runtime, "hello").await.0);
     }
-    times
+    again.sort();
+    let median = again.get(again.len() / 2).copied().unwrap_or(first);
+    let runtime = format!("{} {}", runtime.name, runtime.version);
+    Row { runtime, hello: [first, median], projects, artifacts, faults }
 }
 
 /// `RUNTIMES='ruby perl'` names folders; all, when nothing is said.
@@ -86,7 +123,13 @@ fn chosen() -> Vec<Folder> {
     folders
 }
 
-/// Prints how long each took, with `--nocapture`.
+/// How often a hello is run again for its median: for `make languages`.
+#[allow(clippy::disallowed_methods, reason = "a test has no settings of its own")]
+fn repeats() -> usize {
+    if std::env::var_os("FIGURES").is_some() { 5 } else { 0 }
+}
+
+/// Prints a table with `--nocapture`, a row as soon as it is known.
 #[tokio::test]
 async fn every_runtime_runs_its_examples_and_tells_its_errors() {
     let server = Server::start().await;
@@ -94,18 +137,20 @@ async fn every_runtime_runs_its_examples_and_tells_its_errors() {
     let each = &server;
     let runs = runtimes.iter().map(|runtime| async move {
         // One that fails does not hide the others.
-        (runtime, AssertUnwindSafe(run_all(each, runtime)).catch_unwind().await)
+        (&runtime.folder, AssertUnwindSafe(run_all(each, runtime)).catch_unwind().await)
     });
-    let mut rows = futures::stream::iter(runs).buffered(2);
+    // Figures are taken one at a time.
+    let mut rows = futures::stream::iter(runs).buffered(if repeats() > 0 { 1 } else { 2 });
     let mut failed = Vec::new();
-    while let Some((Folder { folder, name, version, .. }, times)) = rows.next().await {
-        match times {
-            Ok(times) => {
-                let times = times.iter().map(|(what, took)| format!("{what} {} ms", took.as_millis()));
-                println!("{name} {version}: {}", times.collect::<Vec<_>>().join(", "));
-            }
-            Err(_) => failed.push(folder),
-        }
+    println!("| Runtime | Hello, first and median | Projects | Files back | Compile error | Runtime error |");
+    println!("|---|---|---|---|---|---|");
+    while let Some((folder, row)) = rows.next().await {
+        let Ok(Row { runtime, hello, projects, artifacts, faults: [compile, run] }) = row else {
+            failed.push(folder);
+            continue;
+        };
+        let [first, median] = hello.map(|took| took.as_millis());
+        println!("| {runtime} | {first} ms, {median} ms | {projects} | {artifacts} | {compile} | {run} |");
     }
     drop(rows);
     assert_eq!(failed, [""; 0], "what failed is told above");
