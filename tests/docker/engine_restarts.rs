@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::ListImagesOptionsBuilder;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -25,11 +24,7 @@ async fn bash_image() -> String {
         .await
         .unwrap();
     assert!(built.success());
-    let filters = std::collections::HashMap::from([("reference", vec!["execbox/bash"])]);
-    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-    let images = engine::engine().await.list_images(Some(options)).await.unwrap();
-    let newest = images.into_iter().max_by_key(|image| image.created).unwrap();
-    newest.repo_tags.into_iter().find(|tag| tag.starts_with("execbox/bash:")).unwrap()
+    execbox::runtime::Catalogue::load(None).unwrap().resolve("bash").unwrap().image_name()
 }
 
 /// Stops the Engine in one way, and brings it back.
