@@ -28,7 +28,9 @@ impl DockerSandbox {
     /// Whether containers of this Engine hold what execbox promises when they serve several executions: `None` if they
     /// do, else what is in the way.
     pub async fn why_no_reuse(&self, limits: &Limits) -> Option<String> {
-        match self.probe(limits, Reuse::Tenant).await {
+        // A container with its workspace on disk never serves another execution.
+        let disk_bytes = limits.disk_bytes.min(self.0.disk.most_in_memory);
+        match self.probe(&Limits { disk_bytes, ..*limits }, Reuse::Tenant).await {
             Ok(report) => report.require().err(),
             Err(error) => Some(error.to_string()),
         }
