@@ -1,6 +1,7 @@
 //! Where a project's frames are kept between the request and the runner: in memory while they are few, else in a file.
 
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -45,27 +46,26 @@ impl Spool {
     }
 }
 
-impl Frames<'_> {
-    /// Their length in bytes.
+impl<'a> Frames<'a> {
+    /// To be read piece by piece.
     ///
     /// # Errors
-    /// The file can't be looked at.
-    pub fn length(&self) -> io::Result<u64> {
-        match self {
-            Self::Memory(bytes) => Ok(bytes.len() as u64),
-            Self::File(path) => Ok(std::fs::metadata(path)?.len()),
-        }
+    /// The file can't be opened.
+    pub fn open(self) -> io::Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Self::Memory(bytes) => Box::new(bytes.as_ref()),
+            Self::File(path) => Box::new(File::open(path)?),
+        })
     }
 
     /// All of them.
     ///
     /// # Errors
     /// The file can't be read.
-    pub fn read(&self) -> io::Result<Bytes> {
-        match self {
-            Self::Memory(bytes) => Ok((*bytes).clone()),
-            Self::File(path) => Ok(std::fs::read(path)?.into()),
-        }
+    pub fn read(self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open()?.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -132,8 +132,9 @@ mod tests {
             }
             let spool = writer.finish().unwrap();
             assert_eq!(files(), in_file, "{length}");
-            assert_eq!(spool.frames().length().unwrap(), length as u64);
-            assert_eq!(spool.frames().read().unwrap(), content);
+            let read = spool.frames().read().unwrap();
+            assert_eq!(read.len(), length);
+            assert_eq!(read, content);
             drop(spool);
             assert_eq!(files(), 0);
         }

@@ -131,7 +131,8 @@ async fn reuse(sandbox: &DockerSandbox, config: &Config) -> Finding {
         (Reuse::Tenant, Some(why)) => Finding::warn(
             "reuse",
             format!("never is in force, for --reuse tenant is not possible here: {why}"),
-            "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone; with              AppArmor: kernel.apparmor_restrict_unprivileged_userns and mounts in docker-default), or leave --reuse never",
+            "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone; with \
+             AppArmor: kernel.apparmor_restrict_unprivileged_userns and mounts in docker-default), or leave --reuse never",
         ),
     }
 }

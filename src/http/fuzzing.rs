@@ -117,7 +117,7 @@ impl Reader {
         let submission = request.into_submission(project)?;
         let policy = self.config.limit_policy();
         let spec = intake::accept(&self.catalogue, &policy, &Tenant::local(), submission)?;
-        let project = spec.project.frames().read().map_err(|error| ApiError::storage(&error))?.into();
+        let project = spec.project.frames().read().map_err(|error| ApiError::storage(&error))?;
         Ok(Read::Accepted { request: shown, project, bytes: spec.project.bytes() })
     }
 }

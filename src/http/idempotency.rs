@@ -1,13 +1,11 @@
 //! The `Idempotency-Key` header: a caller that does not know whether its request arrived sends it again.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, web};
 use sha2::{Digest as _, Sha256};
 
-use crate::archive::Frames;
 use crate::execution::idempotency::IdempotencyKey;
 use crate::execution::spec::{ExecutionSpec, Stdin};
 use crate::http::error::{ApiError, Code};
@@ -55,14 +53,7 @@ fn fingerprint(spec: &ExecutionSpec) -> io::Result<[u8; 32]> {
         hash.update((stdin.len() as u64).to_le_bytes());
         hash.update(stdin);
     }
-    let file = match spec.project.frames() {
-        Frames::Memory(bytes) => {
-            hash.update(bytes);
-            return Ok(hash.finalize().into());
-        }
-        Frames::File(path) => path,
-    };
-    let mut project = File::open(file)?;
+    let mut project = spec.project.frames().open()?;
     let mut piece = vec![0; 64 << 10];
     loop {
         let count = project.read(&mut piece)?;

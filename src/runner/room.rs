@@ -91,10 +91,7 @@ impl Room {
 
     /// For the program: the workspace gets the size that is asked for, and the means that made the room go.
     pub(super) fn close(&self, disk: DiskSpec) -> io::Result<()> {
-        let workspace = self.spec.folders.iter().find(|folder| folder.path == WORKSPACE);
-        if let Some(folder) =
-            workspace.filter(|folder| (folder.bytes, folder.inodes) != (disk.bytes, disk.inodes))
-        {
+        for folder in self.spec.folders.iter().filter(|folder| folder.path == WORKSPACE) {
             let size = format!("size={},nr_inodes={}", disk.bytes, disk.inodes);
             let flags = flags(folder) | MsFlags::MS_REMOUNT;
             step(WORKSPACE, mount(NO_DATA, WORKSPACE, NO_DATA, flags, Some(size.as_str())))?;

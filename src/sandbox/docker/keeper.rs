@@ -1,6 +1,7 @@
 //! Keeps the [`Pool`]: makes what is wanted, one container at a time so that running programs keep their share of the
 //! machine, removes what has waited too long, and empties what has served.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -25,7 +26,6 @@ use crate::sandbox::{Job, SandboxError};
 const MAKE_AGAIN: Duration = Duration::from_secs(5);
 /// What a runner gets to take away what an execution left.
 const SETTLE: Duration = Duration::from_secs(5);
-
 /// What is waited for one that is being emptied: about what it takes to make one.
 const EMPTIED: Duration = Duration::from_millis(100);
 
@@ -43,11 +43,21 @@ pub(super) struct Kind {
     pub(super) class: Class,
 }
 
+impl Kind {
+    /// Whether a container of this kind becomes one of the other by a change of limits.
+    fn can_become(&self, other: &Self) -> bool {
+        self.class.can_become(&other.class) && self.is_alike(other)
+    }
+
+    /// But for the class: a runtime's own folders are part of the profile.
+    fn is_alike(&self, other: &Self) -> bool {
+        self.image.id == other.image.id && self.runtime.writable == other.runtime.writable
+    }
+}
+
 impl PartialEq for Kind {
     fn eq(&self, other: &Self) -> bool {
-        // A runtime's own folders are part of the profile, and of its image.
-        (&self.image.id, &self.class) == (&other.image.id, &other.class)
-            && (Arc::ptr_eq(&self.runtime, &other.runtime) || self.runtime.writable == other.runtime.writable)
+        self.class == other.class && self.is_alike(other)
     }
 }
 
@@ -156,7 +166,7 @@ fn far() -> Instant {
 impl Inner {
     /// How containers are used from now on.
     pub(super) fn reuse(&self) -> Reuse {
-        if self.rooms.load(std::sync::atomic::Ordering::SeqCst) { Reuse::Tenant } else { Reuse::Never }
+        if self.rooms.load(Ordering::SeqCst) { Reuse::Tenant } else { Reuse::Never }
     }
 
     async fn make_warm(&self, kind: Kind) {
@@ -213,8 +223,8 @@ impl Inner {
     fn pick(&self, kind: &Kind, tenant: &str) -> Option<(Warm, Life, bool)> {
         let mut pool = self.keeper.pool();
         let exact = pool.take(kind, tenant, Instant::now()).map(|(warm, life)| (warm, life, true));
-        let becomes = |other: &Kind| other.image.id == kind.image.id && other.class.can_become(&kind.class);
-        let picked = exact.or_else(|| pool.take_similar(becomes).map(|(warm, life)| (warm, life, false)));
+        let similar = |other: &Kind| other.can_become(kind);
+        let picked = exact.or_else(|| pool.take_similar(similar).map(|(warm, life)| (warm, life, false)));
         // An image that was built again leaves containers of the old one behind.
         let stale = pool.drop_kinds(|old| old.image.name == kind.image.name && old.image.id != kind.image.id);
         drop(pool);
@@ -246,7 +256,7 @@ impl Inner {
                 Ok(()) => pool.put(&kind, warm, life, Instant::now()),
                 Err(error) => {
                     warn!(%error, "a container is not used again");
-                    pool.spoilt(&kind, &tenant);
+                    pool.emptied(&kind, &tenant);
                     Some(warm)
                 }
             };

@@ -108,7 +108,7 @@ struct Inner {
     /// The volume is there, as far as we know.
     runner_ready: AtomicBool,
     ownership: Ownership,
-    /// Containers on their way out.
+    /// Containers on their way out, and those that are being emptied.
     removals: TaskTracker,
     uids: Uids,
     oci_runtime: Option<String>,

@@ -118,18 +118,16 @@ impl<K: Clone + Eq + Hash, W> Pool<K, W> {
         shelves.map(|(_, shelf)| shelf).find_map(|shelf| shelf.last(|life| life.tenant.is_none()))
     }
 
-    /// A container of this tenant is being emptied, until [`Pool::put`] or [`Pool::spoilt`].
+    /// A container of this tenant is being emptied, until [`Pool::put`] or [`Pool::emptied`].
     pub(super) fn emptying(&mut self, kind: &K, tenant: &str) {
         if let Some(shelf) = self.shelves.get_mut(kind) {
             shelf.emptying.entry(tenant.to_owned()).or_default().containers += 1;
         }
     }
 
-    /// It could not be emptied.
-    pub(super) fn spoilt(&mut self, kind: &K, tenant: &str) {
-        if let Some(shelf) = self.shelves.get_mut(kind) {
-            shelf.emptied(tenant);
-        }
+    /// That is over; it may be empty or not.
+    pub(super) fn emptied(&mut self, kind: &K, tenant: &str) {
+        self.change(kind, tenant, |emptying| emptying.containers = emptying.containers.saturating_sub(1));
     }
 
     /// Whether to wait for one that is being emptied, which takes less than to make one. Each such wait ends with
@@ -142,9 +140,16 @@ impl<K: Clone + Eq + Hash, W> Pool<K, W> {
 
     /// A wait is over.
     pub(super) fn waited(&mut self, kind: &K, tenant: &str) {
-        let emptying = self.shelves.get_mut(kind).and_then(|shelf| shelf.emptying.get_mut(tenant));
-        if let Some(emptying) = emptying {
-            emptying.awaited = emptying.awaited.saturating_sub(1);
+        self.change(kind, tenant, |emptying| emptying.awaited = emptying.awaited.saturating_sub(1));
+    }
+
+    /// Changes what is known of a tenant, and forgets it when that is nothing.
+    fn change(&mut self, kind: &K, tenant: &str, change: impl FnOnce(&mut Emptying)) {
+        let Some(shelf) = self.shelves.get_mut(kind) else { return };
+        let Some(emptying) = shelf.emptying.get_mut(tenant) else { return };
+        change(emptying);
+        if emptying.containers + emptying.awaited == 0 {
+            shelf.emptying.remove(tenant);
         }
     }
 
@@ -152,7 +157,7 @@ impl<K: Clone + Eq + Hash, W> Pool<K, W> {
     pub(super) fn put(&mut self, kind: &K, warm: W, life: Life, now: Instant) -> Option<W> {
         let full = self.waiting() >= self.limits.total;
         if let Some(tenant) = &life.tenant {
-            self.spoilt(kind, tenant);
+            self.emptied(kind, tenant);
         }
         let Some(shelf) = self.shelves.get_mut(kind).filter(|_| !self.closed && life.served < SERVED) else {
             return Some(warm);
@@ -253,22 +258,16 @@ impl<K: Clone + Eq + Hash, W> Pool<K, W> {
         let (_, shelf) = others.min_by_key(|(_, shelf)| shelf.used)?;
         Some(shelf.waiting.remove(0).warm)
     }
-}
 
-impl<K, W> Pool<K, W> {
     /// The tenant's container that nothing has come for longest.
     fn longest_left(&mut self) -> Option<W> {
-        let left = |shelf: &Shelf<W>| {
-            shelf.waiting.iter().filter(|it| it.life.tenant.is_some()).map(|it| it.since).min()
-        };
-        let shelf = self
-            .shelves
-            .values_mut()
-            .filter(|shelf| left(shelf).is_some())
-            .min_by_key(|shelf| left(shelf))?;
-        let since = left(shelf);
-        let at = shelf.waiting.iter().position(|it| it.life.tenant.is_some() && Some(it.since) == since)?;
-        Some(shelf.waiting.remove(at).warm)
+        let all = self.shelves.iter().flat_map(|(kind, shelf)| {
+            shelf.waiting.iter().enumerate().map(move |(at, waiting)| (kind, at, waiting))
+        });
+        let of_tenants = all.filter(|(.., waiting)| waiting.life.tenant.is_some());
+        let (kind, at, _) = of_tenants.min_by_key(|(.., waiting)| waiting.since)?;
+        let kind = kind.clone();
+        Some(self.shelves.get_mut(&kind)?.waiting.remove(at).warm)
     }
 }
 
@@ -281,15 +280,6 @@ impl<W> Shelf<W> {
             emptying: HashMap::new(),
             used: now,
             not_before: None,
-        }
-    }
-
-    fn emptied(&mut self, tenant: &str) {
-        if let Some(emptying) = self.emptying.get_mut(tenant) {
-            emptying.containers = emptying.containers.saturating_sub(1);
-            if emptying.containers + emptying.awaited == 0 {
-                self.emptying.remove(tenant);
-            }
         }
     }
 
@@ -310,7 +300,7 @@ impl<W> Shelf<W> {
     /// When something of it changes by itself.
     fn changes(&self) -> impl Iterator<Item = Instant> {
         let ends = self.waiting.iter().map(Waiting::ends);
-        ends.chain(self.not_before).chain([self.used + UNUSED]).collect::<Vec<_>>().into_iter()
+        ends.chain(self.not_before).chain([self.used + UNUSED])
     }
 }
 

@@ -170,9 +170,10 @@ fn as_many_wait_for_containers_that_are_being_emptied_as_there_are() {
     assert!(pool.worth_waiting(&"python", "a"));
     assert!(!pool.worth_waiting(&"python", "a"), "a third makes its own");
     assert_eq!(pool.put(&"python", 7, life(Some("a"), now, 1), now), None);
-    pool.spoilt(&"python", "a");
+    pool.emptied(&"python", "a");
     pool.waited(&"python", "a");
     pool.waited(&"python", "a");
     assert_eq!(pool.take(&"python", "a", now).unwrap().0, 7);
     assert!(!pool.worth_waiting(&"python", "a"));
+    assert!(pool.shelves["python"].emptying.is_empty(), "nothing is kept of a tenant that waits for nothing");
 }
