@@ -1,8 +1,9 @@
 //! Containers that wait: whatever becomes of them, whoever calls does not see it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use bollard::Docker;
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use serde_json::{Value, json};
 
@@ -73,25 +74,35 @@ async fn one_that_died_stopped_or_is_gone_is_replaced_unseen() {
     }
 }
 
-/// Removes containers of this server, whatever they do, but of no execution more than two: the third attempt is the last.
+/// The name of the execution that runs in a container, if one does: the last argument of its program.
+async fn running_in(docker: &Docker, container: &str) -> Option<String> {
+    let programs = engine::programs(docker, container).await.join(" ");
+    programs.split_whitespace().find(|word| word.starts_with("number-")).map(str::to_owned)
+}
+
+/// Removes containers of this server, whatever they do, but of no execution more than one: its third attempt is the last,
+/// and a removal before its program is seen is no hit. Each is stopped for the look, so that nothing starts in it after.
 async fn remove(label: &str, removals: usize) {
     let docker = engine::engine().await;
-    let (mut removed, mut hits, mut look) = (0, HashMap::<String, usize>::new(), 0);
+    let (mut removed, mut hit, mut look) = (0, HashSet::<String>::new(), 0);
     while removed < removals {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let found = engine::containers(label).await;
         look += 7;
         let Some(container) = found.get(look % found.len().max(1)) else { continue };
-        let program = engine::programs(&docker, container).await.concat();
-        if hits.get(&program).is_some_and(|hits| *hits == 2) {
+        // It may not have started, or be gone.
+        let paused = docker.pause_container(container).await.is_ok();
+        let running = running_in(&docker, container).await;
+        if running.as_ref().is_some_and(|name| hit.contains(name)) {
+            if paused {
+                drop(docker.unpause_container(container).await);
+            }
             continue;
         }
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         if docker.remove_container(container, Some(options)).await.is_ok() {
             removed += 1;
-            // Those that wait run none.
-            *hits.entry(program).or_default() += 1;
-            hits.remove("");
+            hit.extend(running);
         }
     }
 }

@@ -256,6 +256,16 @@ fn warn_of_holes(facts: &EngineFacts) {
     }
 }
 
+/// Whether a container went before the program started in it, and not for want of memory for the execution's files: the
+/// caller need not know.
+async fn untouched(container: &Container, conversation: &Conversation) -> bool {
+    match &conversation.ending {
+        Ending::Unanswered(_) => true,
+        Ending::Lost(_) => conversation.phase.is_none() && !container.runner_out_of_memory().await,
+        _ => false,
+    }
+}
+
 impl Inner {
     async fn ensure_runner(&self) -> Result<(), SandboxError> {
         if !self.runner_ready.load(Ordering::SeqCst) {
@@ -282,19 +292,18 @@ impl Inner {
             };
             let Taken { mut warm, kind, life, waited } = taken;
             let conversation = session::converse(&mut warm.streams, &start, job, events, cancel).await?;
-            match &conversation.ending {
-                // Nothing of the execution has happened: the caller need not know. It died while it waited, or somebody
-                // removed it as soon as it was there.
-                Ending::Unanswered(why) if waited || !again => {
-                    debug!(%why, "a container was gone");
-                    again |= !waited;
-                }
-                _ => {
-                    let report = self.report(&warm.container, job, began, &conversation).await?;
-                    self.put_back(warm, kind, life, job, &conversation);
-                    return Ok(report);
-                }
+            // One that waited may have died long ago; of those made for it, or lost with its files in them, only one.
+            if waited && matches!(conversation.ending, Ending::Unanswered(_)) {
+                continue;
             }
+            if !again && untouched(&warm.container, &conversation).await {
+                debug!(ending = ?conversation.ending, "a container went before its program started");
+                again = true;
+                continue;
+            }
+            let report = self.report(&warm.container, job, began, &conversation).await?;
+            self.put_back(warm, kind, life, job, &conversation);
+            return Ok(report);
         }
     }
 
