@@ -11,8 +11,9 @@ use crate::table::float;
 const QUIET: f64 = 0.15;
 /// One look.
 const LOOK: Duration = Duration::from_millis(50);
-/// Looks at most: a machine that others use is never quiet.
-const LOOKS: usize = 10;
+/// Looks at most: a machine that others use is never quiet. A server whose warm containers are used up makes them again for
+/// one or two seconds.
+const LOOKS: usize = 80;
 
 /// Seconds of processor time at a moment, or between two.
 #[derive(Clone, Copy, Debug, Default)]

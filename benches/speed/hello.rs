@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::bare::RootFs;
 use crate::client::{self, Client};
 use crate::contender::{Contender, timed};
+use crate::cpu::settle;
 use crate::engine_cycle::EngineCycle;
 use crate::rates::{self, CALLERS, MANY, Rate};
 use crate::report::Report;
@@ -152,6 +153,8 @@ async fn in_c(servers: &[(&Setting, Server)], report: &mut Report) -> Result<()>
     let mut added: Vec<_> = servers.iter().map(|_| Samples::default()).collect();
     for round in 0..=IN_C {
         for ((_, server), added) in servers.iter().zip(&mut added) {
+            // The other server makes a container again for each that it used.
+            tokio::task::block_in_place(settle)?;
             tokio::time::sleep(PACE).await;
             let began = Instant::now();
             let result = server.eval(&body).await?;
