@@ -149,9 +149,9 @@ pub(super) fn container(id: Identity<'_>, class: &Class) -> ContainerCreateBody 
 #[rustfmt::skip]
 fn host(id: &Identity<'_>, class: &Class) -> HostConfig {
     let (memory, text) = (signed(class.memory_bytes), |s: &str| s.to_owned());
-    // The runner makes rooms, in which it masks the paths; see `rooms`.
+    // In each room the runner masks the paths of the room's own /proc; see `rooms`.
     let rooms = class.reuse == Reuse::Tenant;
-    let paths = |paths: &[&str]| if rooms { Vec::new() } else { paths.iter().map(|path| text(path)).collect() };
+    let paths = |paths: &[&str]| paths.iter().filter(|path| !rooms || !rooms::is_own(path)).map(|path| text(path)).collect();
     let seccomp = if rooms { &*rooms::SECCOMP } else { SECCOMP };
     HostConfig {
         network_mode: Some(text("none")),                       // only lo

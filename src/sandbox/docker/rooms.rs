@@ -47,6 +47,12 @@ pub(super) fn covered(id: &Identity<'_>) -> HashMap<String, String> {
     fixed.into_iter().chain(id.writable.iter().cloned()).map(|path| (path, nothing.to_owned())).collect()
 }
 
+/// Whether a room has its own instead of the container's, and so its own cover over it. The container has none there: the
+/// kernel lets nobody mount a whole /proc where only a part of one is to be seen.
+pub(super) fn is_own(path: &str) -> bool {
+    path.starts_with("/proc/")
+}
+
 /// For the runner, as its argument.
 pub(super) fn description(id: &Identity<'_>) -> String {
     let folder = |path: &str, bytes, inodes, exec, mode| RoomFolder {
@@ -62,7 +68,8 @@ pub(super) fn description(id: &Identity<'_>) -> String {
     folders.push(folder("/dev/shm", SHM_BYTES, SHM_INODES, false, 0o1777));
     // Its size comes with the execution.
     folders.push(folder(WORKSPACE, 1 << 20, 16, true, 0o700));
-    let text = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
+    let text =
+        |paths: &[&str]| paths.iter().filter(|path| is_own(path)).map(|path| (*path).to_owned()).collect();
     let spec = RoomSpec { folders, masked: text(&MASKED), readonly: text(&READONLY) };
     serde_json::to_string(&spec).unwrap_or_default()
 }
