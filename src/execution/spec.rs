@@ -60,4 +60,10 @@ impl Stdin {
     pub fn empty() -> Self {
         Self::Bytes(bytes::Bytes::new())
     }
+
+    /// It is known that there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Bytes(bytes) if bytes.is_empty())
+    }
 }

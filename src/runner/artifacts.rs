@@ -85,7 +85,7 @@ pub(super) fn send(
     })?;
     let complete = walk.complete;
     for notice in walk.notices() {
-        link.send(Kind::Notice, notice.as_bytes())?;
+        link.queue(Kind::Notice, notice.as_bytes())?;
     }
     Ok(room.cut || !complete)
 }
@@ -117,7 +117,7 @@ fn send_file(found: &Found<'_>, room: &mut Room, link: &mut Link) -> Result<(), 
     }
     (room.count, room.bytes) = (room.count - 1, room.bytes - size);
     let executable = found.stat.st_mode & 0o100 != 0;
-    link.send_message(Kind::Artifact, &FileHead { path: found.path.to_owned(), size, executable })?;
+    link.queue_message(Kind::Artifact, &FileHead { path: found.path.to_owned(), size, executable })?;
     let mut buffer = vec![0; DATA_CHUNK];
     let mut left = size;
     while left > 0 {
@@ -126,7 +126,7 @@ fn send_file(found: &Found<'_>, room: &mut Room, link: &mut Link) -> Result<(), 
         if count == 0 {
             return Err(std::io::Error::other("an artifact shrank while it was read").into());
         }
-        link.send(Kind::Data, &buffer[..count])?;
+        link.queue(Kind::Data, &buffer[..count])?;
         left -= count as u64;
     }
     Ok(())

@@ -40,6 +40,13 @@ pub(super) struct Taken {
     entries: u64,
 }
 
+impl Taken {
+    /// Files and folders.
+    pub(super) fn entries(self) -> u64 {
+        self.entries
+    }
+}
+
 impl From<&Statvfs> for Taken {
     fn from(disk: &Statvfs) -> Self {
         let blocks = disk.blocks().saturating_sub(disk.blocks_free());

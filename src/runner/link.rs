@@ -13,6 +13,9 @@ const PIPE: i32 = 256 << 10;
 /// What is read at a time: some frames of content.
 const CHUNK: usize = 4 * DATA_CHUNK;
 
+/// What is queued at most before it is sent: a frame of content goes at once.
+const QUEUE: usize = DATA_CHUNK;
+
 /// The connection to the server.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -21,8 +24,8 @@ pub(super) struct Link {
     decoder: Decoder,
     /// What was read last; kept for its room.
     chunk: Vec<u8>,
-    /// What is written next, header and payload in one call; kept for its room.
-    frame: Vec<u8>,
+    /// Frames that are written next, in one call: each write wakes three processes until it is read.
+    queue: Vec<u8>,
 }
 
 /// The server is gone, or spoke nonsense: there is nobody left to work for.
@@ -51,12 +54,13 @@ impl Link {
             output: File::from(io::stdout().as_fd().try_clone_to_owned()?),
             decoder: Decoder::default(),
             chunk: vec![0; CHUNK],
-            frame: Vec::new(),
+            queue: Vec::new(),
         })
     }
 
-    /// Waits for bytes and takes them.
+    /// Waits for bytes and takes them. What is queued goes first.
     pub(super) fn fill(&mut self) -> Result<(), LinkError> {
+        self.flush()?;
         let count = self.input.read(&mut self.chunk)?;
         if count == 0 {
             return Err(LinkError::Gone);
@@ -81,22 +85,35 @@ impl Link {
         self.decoder.next_frame()?.map_or(Err(LinkError::Gone), take)
     }
 
-    /// Sends one frame.
+    /// Sends one frame, behind those that are queued.
     pub(super) fn send(&mut self, kind: Kind, payload: &[u8]) -> Result<(), LinkError> {
-        self.frame.clear();
-        encode(kind, payload, &mut self.frame);
-        Ok(self.output.write_all(&self.frame)?)
+        encode(kind, payload, &mut self.queue);
+        self.flush()
     }
 
-    /// Sends one message.
-    pub(super) fn send_message<M: serde::Serialize>(
+    /// Sends one frame with the next, or before the next wait.
+    pub(super) fn queue(&mut self, kind: Kind, payload: &[u8]) -> Result<(), LinkError> {
+        encode(kind, payload, &mut self.queue);
+        if self.queue.len() < QUEUE { Ok(()) } else { self.flush() }
+    }
+
+    /// The same for a message.
+    pub(super) fn queue_message<M: serde::Serialize>(
         &mut self,
         kind: Kind,
         message: &M,
     ) -> Result<(), LinkError> {
-        self.frame.clear();
-        encode_message(kind, message, &mut self.frame)?;
-        Ok(self.output.write_all(&self.frame)?)
+        encode_message(kind, message, &mut self.queue)?;
+        if self.queue.len() < QUEUE { Ok(()) } else { self.flush() }
+    }
+
+    /// Sends what is queued. Whoever waits for anything else than [`Link::fill`] calls it first.
+    pub(super) fn flush(&mut self) -> Result<(), LinkError> {
+        if !self.queue.is_empty() {
+            self.output.write_all(&self.queue)?;
+            self.queue.clear();
+        }
+        Ok(())
     }
 }
 

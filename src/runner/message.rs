@@ -13,6 +13,8 @@ pub struct Start {
     pub run: PhaseSpec,
     /// The whole environment of both phases.
     pub env: Vec<(String, String)>,
+    /// Standard input comes; else the program finds its end at once, and nothing is granted.
+    pub stdin: bool,
     /// Bytes of stdout, and of stderr, that are passed on for each phase; the rest is read and dropped.
     pub output_bytes: u64,
     /// Bytes of stdout and stderr together at which a phase is stopped as a flood.

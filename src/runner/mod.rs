@@ -12,6 +12,7 @@ mod link;
 pub mod message;
 mod phase;
 pub mod probe;
+mod program;
 mod room;
 mod stdin;
 mod sys;
@@ -66,7 +67,7 @@ fn serve(room: Option<&Room>) -> Result<(), LinkError> {
         Kind::Start => Ok(serde_json::from_slice(frame.payload)?),
         other => Err(LinkError::OutOfTurn(other)),
     })?;
-    link.send(Kind::Accepted, &[])?;
+    link.queue(Kind::Accepted, &[])?;
     let peak = Peak::begin(room.is_some());
     if let Some(room) = room {
         room.close(start.disk)?;
@@ -86,7 +87,8 @@ fn serve(room: Option<&Room>) -> Result<(), LinkError> {
         phases(&conditions, &mut link, &mut end)?;
     }
     end.memory_peak_bytes = peak.read();
-    link.send_message(Kind::End, &end)?;
+    link.queue_message(Kind::End, &end)?;
+    link.flush()?;
     if room.is_some() { settle(&mut link) } else { Ok(()) }
 }
 
@@ -121,7 +123,11 @@ fn phases(conditions: &Conditions<'_>, link: &mut Link, end: &mut End) -> Result
     end.run = Some(run);
     // Somebody who asked for a kill waits for the answer, not for files.
     if stopped != Some(message::Stop::Killed) {
-        link.send_message(Kind::Phase, &message::PhaseStart { phase: Phase::Collect })?;
+        link.queue_message(Kind::Phase, &message::PhaseStart { phase: Phase::Collect })?;
+        // The server's clock for the run stops with it; looking through few files takes less than sending it does.
+        if !workspace.has_few_entries() {
+            link.flush()?;
+        }
         end.artifacts_truncated = artifacts::send(workspace, &start.artifacts, &before, link)?;
     }
     Ok(())

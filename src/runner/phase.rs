@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,11 +15,11 @@ use crate::runner::disk_watch::{DiskWatch, Fill};
 use crate::runner::frame::{DATA_CHUNK, Kind};
 use crate::runner::link::{Link, LinkError};
 use crate::runner::message::{Exit, Phase, PhaseEnd, PhaseSpec, PhaseStart, Start, Stop};
+use crate::runner::program::Program;
 use crate::runner::stdin::Stdin;
-use crate::runner::sys::{self, Ended};
+use crate::runner::sys::{self, Ended, RESULT_FD, Streams};
 use crate::runner::usage::{self, micros};
 use crate::runner::workspace::Workspace;
-use crate::runner::{WORKSPACE, sys::RESULT_FD};
 
 /// Bytes of the result channel that are passed on.
 const RESULT_CAP: u64 = 256 << 10;
@@ -42,7 +41,7 @@ pub(super) fn run(
     link: &mut Link,
 ) -> Result<PhaseEnd, LinkError> {
     let (oom_before, cpu_before) = (usage::oom_kills(), sys::children_cpu());
-    link.send_message(Kind::Phase, &PhaseStart { phase })?;
+    link.queue_message(Kind::Phase, &PhaseStart { phase })?;
     let began = Instant::now();
     let mut running = match Running::start(conditions.start, phase, spec) {
         Ok(running) => running,
@@ -98,24 +97,21 @@ struct Running {
 
 impl Running {
     fn start(start: &Start, phase: Phase, spec: &PhaseSpec) -> io::Result<Self> {
+        let ours = ("EXECBOX_RESULT_FD".to_owned(), RESULT_FD.to_string());
+        let callers = start.env.iter().filter(|(name, _)| *name != ours.0).cloned();
+        let env: Vec<_> = callers.chain([ours.clone()]).collect();
+        let program = Program::new(&spec.argv, &env)?;
         let (stdout, to_stdout) = sys::pipe()?;
         let (stderr, to_stderr) = sys::pipe()?;
         let (result, to_result) = sys::pipe()?;
         let (from_stdin, stdin) = sys::pipe()?;
-        let (program, arguments) = spec.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut command = Command::new(program);
-        command.args(arguments).current_dir(WORKSPACE).env_clear().envs(start.env.iter().cloned());
-        command.env("EXECBOX_RESULT_FD", RESULT_FD.to_string());
-        command.stdin(from_stdin).stdout(to_stdout).stderr(to_stderr);
-        if phase == Phase::Compile {
-            command.stdin(Stdio::null());
-        }
-        sys::prepare_child(&mut command, &to_result, start.rlimits);
-        let child = command.spawn()?;
+        // A compiler has none.
+        let stdin = if phase == Phase::Run && start.stdin { Stdin::new(stdin)? } else { Stdin::none() };
+        let streams = Streams { stdin: from_stdin, stdout: to_stdout, stderr: to_stderr, result: to_result };
         Ok(Self {
-            pid: Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)),
+            pid: sys::spawn(&program, &streams, start.rlimits)?,
             ended: None,
-            stdin: Stdin::new(stdin)?,
+            stdin,
             stdout: Outlet::new(Kind::Stdout, stdout, start.output_bytes)?,
             stderr: Outlet::new(Kind::Stderr, stderr, start.output_bytes)?,
             result: Outlet::new(Kind::Result, result, RESULT_CAP)?,
@@ -136,6 +132,7 @@ impl Running {
         link: &mut Link,
     ) -> Result<Option<Stop>, LinkError> {
         while self.ended.is_none() {
+            link.flush()?;
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(Some(Stop::TimedOut));
@@ -284,7 +281,7 @@ impl Outlet {
         self.seen += count as u64;
         let kept = count.min(room);
         if kept > 0 {
-            link.send(self.kind, &self.buffer[..kept])?;
+            link.queue(self.kind, &self.buffer[..kept])?;
         }
         Ok(true)
     }

@@ -26,14 +26,23 @@ pub(super) struct Stdin {
 }
 
 impl Stdin {
+    /// Of a program that gets some.
     pub(super) fn new(pipe: OwnedFd) -> io::Result<Self> {
         sys::set_nonblocking(pipe.as_fd())?;
-        Ok(Self { pipe: Some(File::from(pipe)), waiting: VecDeque::new(), ended: false, taken: 0 })
+        Ok(Self { pipe: Some(File::from(pipe)), ended: false, ..Self::none() })
+    }
+
+    /// Of a program that gets none: the writing end is closed.
+    pub(super) fn none() -> Self {
+        Self { pipe: None, waiting: VecDeque::new(), ended: true, taken: 0 }
     }
 
     /// The first grant.
     pub(super) fn grant(&mut self, link: &mut Link) -> Result<(), LinkError> {
-        link.send(Kind::Credit, &WINDOW.to_le_bytes())
+        if self.ended {
+            return Ok(());
+        }
+        link.queue(Kind::Credit, &WINDOW.to_le_bytes())
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -69,7 +78,7 @@ impl Stdin {
         }
         if self.taken >= GRANT || (self.taken > 0 && self.waiting.is_empty()) {
             let grant = std::mem::take(&mut self.taken);
-            link.send(Kind::Credit, &grant.to_le_bytes())?;
+            link.queue(Kind::Credit, &grant.to_le_bytes())?;
         }
         Ok(())
     }

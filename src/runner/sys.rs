@@ -2,25 +2,26 @@
 //! says why it is sound.
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
 use nix::sched::{CloneFlags, clone};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeValLike as _;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, dup2_raw, pipe2, setsid, write};
+use nix::unistd::{Pid, chdir, dup2_raw, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid, write};
 
 use crate::runner::message::Rlimits;
+use crate::runner::program::Program;
 
 /// From this size on, memory goes back to the system as soon as it is freed.
 const LARGE: i32 = 64 << 10;
@@ -35,11 +36,13 @@ pub(crate) fn bound_heaps() {
     // SAFETY: it takes two numbers and touches no memory of ours; it may be called at any time, and what it refuses
     // changes nothing.
     unsafe {
-        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGE);
-        nix::libc::mallopt(nix::libc::M_ARENA_MAX, HEAPS);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
     }
 }
 
+/// Where programs start: [`crate::runner::WORKSPACE`].
+const WORKSPACE_PATH: &CStr = c"/work";
 /// Number of the result channel in the program; high, so that it is in nobody's way, and below every `nofile` limit.
 pub(super) const RESULT_FD: i32 = 100;
 
@@ -85,34 +88,90 @@ pub(super) fn in_namespaces(mut first: impl FnMut() -> isize) -> io::Result<Pid>
     Ok(unsafe { clone(Box::new(&mut first), &mut stack, flags, Some(Signal::SIGCHLD as i32)) }?)
 }
 
-/// What the program's process does between fork and exec.
-pub(super) fn prepare_child(command: &mut Command, result: &OwnedFd, rlimits: Rlimits) {
-    let result = result.as_raw_fd();
-    // SAFETY: the closure runs after fork in a process with one thread. It only makes system calls through nix, on
-    // values that it captured by copy, and allocates nothing; errors are plain numbers.
-    unsafe {
-        command.pre_exec(move || {
-            setsid()?;
-            expendable()?;
-            setrlimit(Resource::RLIMIT_CPU, rlimits.cpu_seconds, rlimits.cpu_seconds)?;
-            setrlimit(Resource::RLIMIT_FSIZE, rlimits.file_bytes, rlimits.file_bytes)?;
-            // Nothing in this process owns RESULT_FD, and the runner keeps `result` open until after exec. dup2 leaves
-            // close-on-exec off, so the copy must outlive this closure.
-            let copy = dup2_raw(BorrowedFd::borrow_raw(result), RESULT_FD)?;
-            std::mem::forget(copy);
-            Ok(())
+/// Room for what a program's process does before it is the program.
+const SPAWN_STACK: usize = 64 << 10;
+
+/// A program's ends of its streams.
+pub(super) struct Streams {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    pub(super) result: OwnedFd,
+}
+
+/// Starts a program. Its process shares our memory until it is the program, as with `vfork`: a copy of our page tables
+/// costs more than all the rest. We stand still meanwhile.
+pub(super) fn spawn(program: &Program, streams: &Streams, rlimits: Rlimits) -> io::Result<Pid> {
+    let (argv, env) = (pointers(&program.argv), pointers(&program.env));
+    let mut failed = None;
+    let mut child = || {
+        failed = Some(match prepare(streams, rlimits) {
+            Ok(()) => exec(program, &argv, &env),
+            Err(errno) => errno,
         });
+        1
+    };
+    let mut stack = vec![0; SPAWN_STACK];
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: this process has one thread, which goes on only when the child has become the program or has ended. Until
+    // then the child has a stack of its own, makes only system calls on values that were there before, allocates nothing,
+    // and changes nothing of ours but `failed` and errno.
+    let pid = unsafe { clone(Box::new(&mut child), &mut stack, flags, Some(Signal::SIGCHLD as i32)) }?;
+    // It has shown our memory for a moment, in which nobody was there to look.
+    hide()?;
+    let Some(errno) = failed else { return Ok(pid) };
+    waitpid(pid, None)?;
+    Err(errno.into())
+}
+
+/// As `exec` wants them: with an end.
+fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// What the program's process does before it is the program. The memory is its parent's.
+fn prepare(streams: &Streams, rlimits: Rlimits) -> nix::Result<()> {
+    dup2_stdin(&streams.stdin)?;
+    dup2_stdout(&streams.stdout)?;
+    dup2_stderr(&streams.stderr)?;
+    // SAFETY: nothing in this process owns RESULT_FD. dup2 leaves close-on-exec off, so the copy must not be closed here.
+    let copy = unsafe { dup2_raw(&streams.result, RESULT_FD) }?;
+    std::mem::forget(copy);
+    setsid()?;
+    expendable()?;
+    setrlimit(Resource::RLIMIT_CPU, rlimits.cpu_seconds, rlimits.cpu_seconds)?;
+    setrlimit(Resource::RLIMIT_FSIZE, rlimits.file_bytes, rlimits.file_bytes)?;
+    chdir(WORKSPACE_PATH)?;
+    // A program starts with the signals as they are by default; the language of this one ignores SIGPIPE.
+    // SAFETY: it installs no code.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    SigSet::empty().thread_set_mask()
+}
+
+/// Becomes the program, or says why not: in the words of the last place where it was looked for, unless one of them has it
+/// and does not let us.
+fn exec(program: &Program, argv: &[*const libc::c_char], env: &[*const libc::c_char]) -> Errno {
+    let mut why = Errno::ENOENT;
+    for path in &program.paths {
+        // SAFETY: all three are ended by a null, and their texts live in `program`.
+        unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+        match Errno::last() {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => why = Errno::EACCES,
+            other => return other,
+        }
     }
+    why
 }
 
 /// The kernel takes this process first when memory runs out, never the runner. Files under /proc/self belong to root
-/// while a process is not dumpable, so that comes first; exec would set it anyway.
+/// while a process is not dumpable; nobody else is there who could look meanwhile.
 fn expendable() -> nix::Result<()> {
     prctl::set_dumpable(true)?;
     let file =
         nix::fcntl::open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     write(&file, b"1000")?;
-    Ok(())
+    prctl::set_dumpable(false)
 }
 
 /// The wait status of one process that ended.

@@ -19,6 +19,8 @@ use crate::runner::message::FileHead;
 /// When every file that goes in was changed last: the same for all, so that a build tool sees nothing as stale, and
 /// long ago, so that any later write shows. 2000-01-01T00:00:00Z in seconds.
 const MODIFIED_SECONDS: u64 = 946_684_800;
+/// Files and folders.
+const FEW: u64 = 256;
 
 /// The folder, held open so that nothing the program does to its name or mode keeps us out.
 #[derive(Debug)]
@@ -60,6 +62,11 @@ impl Workspace {
                 return incoming.finish(self.on_disk).map_err(LinkError::Io);
             }
         }
+    }
+
+    /// Looking at all that is in it takes no time to speak of. One on disk is not asked.
+    pub(super) fn has_few_entries(&self) -> bool {
+        !self.on_disk && fstatvfs(&self.folder).is_ok_and(|disk| Taken::from(&disk).entries() <= FEW)
     }
 
     /// Open it to the runner again, whatever the program did to it.

@@ -458,6 +458,7 @@ impl Inner {
             compile: spec.command.compile.as_ref().map(|argv| phase(argv, limits.compile_timeout_ms)),
             run: phase(&spec.command.run, limits.timeout_ms),
             env: spec.command.env.clone(),
+            stdin: !spec.stdin.is_empty(),
             output_bytes: limits.output_bytes,
             flood_bytes: verdict::flood_bytes(limits),
             rlimits: profile::rlimits(limits),

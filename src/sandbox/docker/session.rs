@@ -233,6 +233,9 @@ async fn write_stdin(
     credit: &Semaphore,
     ended: &CancellationToken,
 ) -> std::io::Result<()> {
+    if stdin.is_empty() {
+        return Ok(());
+    }
     // The first grant says that the program runs. Before that even the end of the input would go to the compiler.
     if ended.run_until_cancelled(credit.acquire()).await.is_none() {
         return Ok(());
