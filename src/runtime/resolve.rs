@@ -52,6 +52,9 @@ impl Catalogue {
             return Vec::new();
         }
         let name = name.to_ascii_lowercase();
+        if let Some(versioned) = self.with_version(&name) {
+            return vec![versioned];
+        }
         let distance = |candidate: &str| strsim::damerau_levenshtein(&name, candidate);
         let mut near: Vec<(usize, &str)> = (self.runtimes().iter())
             .flat_map(|runtime| std::iter::once(&runtime.name).chain(&runtime.aliases))
@@ -62,6 +65,17 @@ impl Catalogue {
         near.sort_unstable();
         near.dedup();
         near.into_iter().take(3).map(|(_, candidate)| candidate.to_owned()).collect()
+    }
+}
+
+impl Catalogue {
+    /// What is meant by `python3.11` and `node-20`: a name with a version at its end, as images and binaries have them.
+    fn with_version(&self, name: &str) -> Option<String> {
+        let stem = name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
+        let version = &name[stem.len()..];
+        let language = self.language(stem.trim_end_matches(['-', '_', ' ', ':', '=']))?;
+        let exact = format!("{language}@{version}");
+        Some(if self.resolve(&exact).is_ok() { exact } else { language.to_owned() })
     }
 }
 
@@ -119,6 +133,10 @@ mod tests {
             ("", "unknown_language", "`` is no language"),
             ("pyhton", "unknown_language", "did you mean python"),
             ("nodesj", "unknown_language", "did you mean nodejs"),
+            ("python3.9", "unknown_language", "did you mean python@3.9?"),
+            ("Python-3.13", "unknown_language", "did you mean python@3.13?"),
+            ("node20", "unknown_language", "did you mean node@20?"),
+            ("node:18.1", "unknown_language", "did you mean node?"),
             ("cobol", "unknown_language", "GET /api/v1/runtimes"),
             ("../x", "unknown_language", "../x"),
             ("python;rm", "unknown_language", "python;rm"),

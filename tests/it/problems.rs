@@ -72,10 +72,17 @@ async fn json_bodies() {
         (with("entrypoint", json!("../x.py")), "bad_path", "x.py"),
         (json!({"files": [{"name": "a.txt", "content": ""}]}), "no_entrypoint", ""),
         (with("language", json!("../x")), "unknown_language", "../x"),
+        (with("language", json!("pyhton")), "unknown_language", "did you mean python or python3?"),
+        (with("language", json!("python3.11")), "unknown_language", "did you mean python@3.11?"),
+        (with("language", json!("cobol")), "unknown_language", "GET /api/v1/runtimes lists them"),
         (with("language", json!("python;rm -rf /")), "unknown_language", ""),
         (with("language", json!("p\u{443}thon")), "unknown_language", ""),
         (with("language", json!("x".repeat(10_000))), "unknown_language", ""),
-        (with("python_version", json!("2.7")), "unknown_version", "2.7"),
+        (
+            with("python_version", json!("2.7")),
+            "unknown_version",
+            "this server has python 3.13, 3.11, not `2.7`",
+        ),
         (
             json!({"files": [{"name": "main.py", "content": ""}, {"name": "main.sh", "content": ""}]}),
             "ambiguous_language",
