@@ -4,6 +4,7 @@
 //! frames, so that no second parser ever sees the caller's bytes. Nothing is unpacked on the host.
 
 mod compression;
+mod files;
 mod header;
 mod parser;
 mod path;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use spool::{Spool, SpoolWriter};
 
+pub use files::Contents;
 pub use path::check_path;
 pub use reader::ArchiveReader;
 pub use spool::Frames;

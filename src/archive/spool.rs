@@ -1,7 +1,7 @@
 //! Where a project's frames are kept between the request and the runner: in memory while they are few, else in a file.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -44,7 +44,19 @@ impl Spool {
             Self::Kept(path) => Frames::File(path),
         }
     }
+
+    /// To be read here and there.
+    pub(super) fn open(&self) -> io::Result<Box<dyn ReadSeek + '_>> {
+        Ok(match self.frames() {
+            Frames::Memory(bytes) => Box::new(Cursor::new(bytes.as_ref())),
+            Frames::File(path) => Box::new(File::open(path)?),
+        })
+    }
 }
+
+/// Frames that need not be read in order.
+pub(super) trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek> ReadSeek for T {}
 
 impl<'a> Frames<'a> {
     /// To be read piece by piece.

@@ -9,7 +9,7 @@ use crate::cli::local::{self, Local};
 use crate::cli::{engine, output};
 use crate::config::Config;
 use crate::execution::id::Tenant;
-use crate::execution::intake::Submission;
+use crate::execution::intake::{LintMode, Submission};
 use crate::execution::service::Mode;
 use crate::execution::spec::Stdin;
 use crate::limits::RequestedLimits;
@@ -170,13 +170,14 @@ async fn hello(config: Config, catalogue: Catalogue, sandbox: DockerSandbox) -> 
         project: project.finish().map_err(Failure::ours)?,
         language: Some(shell.name.clone()),
         entrypoint: Some("hello.sh".into()),
-        args: Vec::new(),
+        args: None,
         env: Vec::new(),
         stdin: Stdin::empty(),
         limits: RequestedLimits::default(),
         eval_last_expr: false,
         artifacts: Some(Vec::new()),
         labels: std::collections::BTreeMap::new(),
+        lint: LintMode::Off,
         notices: Vec::new(),
     })?;
     let service = local.start(sandbox).await?;

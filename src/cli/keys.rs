@@ -10,7 +10,7 @@ use crate::cli::output;
 use crate::config::DataDirConfig;
 use crate::execution::id::{BadTenant, Tenant};
 use crate::limits::{KeyCeilings, MIB};
-use crate::store::{ApiKey, KeySpec, Keys, Scope};
+use crate::store::{ApiKey, KeySpec, Keys, LintRule, Scope};
 
 /// Hours that a day of `--expires-days` has.
 const DAY_HOURS: i64 = 24;
@@ -63,6 +63,10 @@ struct Create {
     /// Executions of it that run at once; more of its own wait while others pass. Default: what its tenant may have.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
+    /// Looks through the sources of every program for what is worth a word: `advise` tells it with the result, `block`
+    /// refuses the program. This never replaces isolation. Default: as the request asks.
+    #[arg(long, value_name = "advise|block")]
+    lint: Option<LintRule>,
     /// Most seconds that an execution may ask for, where that is less than the server's ceiling.
     #[arg(id = "key_timeout_seconds", long = "max-timeout-seconds", value_name = "S", value_parser = positive)]
     max_timeout_seconds: Option<u64>,
@@ -129,6 +133,7 @@ impl Create {
             expires_at: expires_at.map_err(|error| Failure::usage(format!("--expires-days: {error}")))?,
             rate_per_minute: self.rate,
             concurrency: self.concurrency,
+            lint: self.lint,
             ceilings: KeyCeilings {
                 timeout_ms: self.max_timeout_seconds.map(|seconds| seconds.saturating_mul(1000)),
                 memory_bytes: self.max_memory_mb.map(|mib| mib.saturating_mul(MIB)),
@@ -163,6 +168,7 @@ fn ceilings(key: &ApiKey) -> String {
     let thousandths = |value: u64| format!("{}.{:03}", value / 1000, value % 1000);
     let shown = [
         key.concurrency.map(|count| format!("concurrency={count}")),
+        key.lint.map(|rule| format!("lint={}", rule.as_str())),
         key.ceilings.timeout_ms.map(|ms| format!("timeout_seconds={}", ms / 1000)),
         key.ceilings.memory_bytes.map(|bytes| format!("memory_mb={}", bytes / MIB)),
         key.ceilings.cpu_millis.map(|millis| format!("cpus={}", thousandths(millis))),
@@ -220,7 +226,7 @@ mod tests {
 
     #[test]
     fn every_flag_gets_into_the_key() {
-        let given = "--tenant team-1 --scope run,admin --name ci --expires-days 2 --rate 60/min --concurrency 2 \
+        let given = "--tenant team-1 --scope run,admin --name ci --expires-days 2 --rate 60/min --concurrency 2 --lint block \
                      --max-timeout-seconds 5 --max-memory-mb 64 --max-cpus 0.5";
         let key = spec(given).unwrap();
         assert_eq!((key.tenant.as_str(), key.name.as_str()), ("team-1", "ci"));
@@ -228,6 +234,7 @@ mod tests {
         let hours = key.expires_at.unwrap().duration_since(Timestamp::now()).as_hours();
         assert!((47..=48).contains(&hours), "{hours}");
         assert_eq!((key.rate_per_minute, key.concurrency), (Some(60), Some(2)));
+        assert_eq!(key.lint, Some(LintRule::Block));
         let ceilings =
             KeyCeilings { timeout_ms: Some(5_000), memory_bytes: Some(64 * MIB), cpu_millis: Some(500) };
         assert_eq!(key.ceilings, ceilings);
@@ -250,6 +257,7 @@ mod tests {
             ("--tenant a --rate 0/min", "60/min"),
             ("--tenant a --rate 5/hour", "60/min"),
             ("--tenant a --concurrency 0", "1"),
+            ("--tenant a --lint warn", "advise and block"),
             ("--tenant a --max-memory-mb 0", "above 0"),
             ("--tenant a --max-cpus nan", "0.01"),
             ("--tenant a --expires-days 0", "1"),
@@ -266,11 +274,12 @@ mod tests {
         // The lock of a server that runs is not in the way.
         let _server = crate::store::DataDir::open(&new).unwrap();
         let keys = open(&new).unwrap();
-        let (text, id) =
-            keys.create(&spec("--tenant a --name x\u{1b}[31m --rate 5 --concurrency 3").unwrap()).unwrap();
+        let (text, id) = keys
+            .create(&spec("--tenant a --name x\u{1b}[31m --rate 5 --concurrency 3 --lint advise").unwrap())
+            .unwrap();
         let shown = row(&keys.list().unwrap()[0], Timestamp::now()).join(" ");
         assert!(shown.contains(&id) && shown.contains("valid") && shown.contains("5/min"), "{shown}");
-        assert!(shown.contains("concurrency=3"), "{shown}");
+        assert!(shown.contains("concurrency=3,lint=advise"), "{shown}");
         assert!(!shown.contains(&text[20..]) && !shown.contains('\u{1b}'), "{shown}");
         revoke(&new, &id).unwrap();
         let shown = row(&keys.list().unwrap()[0], Timestamp::now()).join(" ");

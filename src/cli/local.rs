@@ -8,7 +8,7 @@ use crate::archive::ArchiveLimits;
 use crate::cli::failure::Failure;
 use crate::config::Config;
 use crate::execution::id::Tenant;
-use crate::execution::intake::{self, Submission};
+use crate::execution::intake::{self, AcceptError, Submission};
 use crate::execution::service::{Service, ServiceConfig};
 use crate::execution::spec::ExecutionSpec;
 use crate::runtime::Catalogue;
@@ -46,7 +46,10 @@ impl Local {
     /// Checks a submission at the same door as the server.
     pub(super) fn accept(&self, submission: Submission) -> Result<ExecutionSpec, Failure> {
         let policy = self.config.limit_policy();
-        intake::accept(&self.catalogue, &policy, &Tenant::local(), submission).map_err(Failure::usage)
+        intake::accept(&self.catalogue, &policy, &Tenant::local(), submission).map_err(|error| match error {
+            AcceptError::Refused(error) => Failure::usage(error),
+            storage @ AcceptError::Storage(_) => Failure::ours(storage),
+        })
     }
 
     /// Starts the service on the current tokio runtime.

@@ -87,7 +87,11 @@ fn parse(args: &[OsString]) -> Result<Cli, Refusal> {
         command = layers::apply(command, &serve::settings(), &file).map_err(Refusal::Settings)?;
     }
     let matches = command.try_get_matches_from(args).map_err(Refusal::Clap)?;
-    Cli::from_arg_matches(&matches).map_err(Refusal::Clap)
+    let mut cli = Cli::from_arg_matches(&matches).map_err(Refusal::Clap)?;
+    if let (Command::Run(args), Some((_, matches))) = (&mut cli.command, matches.subcommand()) {
+        args.note_given(matches);
+    }
+    Ok(cli)
 }
 
 /// The whole command line. Commands take every setting, so that one file serves them all; each shows its own.

@@ -19,12 +19,17 @@ pub(super) struct Packed {
     pub(super) entrypoint: Option<String>,
 }
 
-/// Packs a file by its name alone, or a folder.
-pub(super) fn path(path: &Path, spool: &Path, limits: ArchiveLimits) -> Result<Packed, Failure> {
+/// Packs a file by its name alone, or a folder without the one inside it to which its output goes.
+pub(super) fn path(
+    path: &Path,
+    output: Option<&Path>,
+    spool: &Path,
+    limits: ArchiveLimits,
+) -> Result<Packed, Failure> {
     let metadata = std::fs::metadata(path).map_err(|error| about(path, error))?;
     let mut writer = ProjectWriter::new(spool, limits).map_err(Failure::ours)?;
     if metadata.is_dir() {
-        folder(path, &mut writer)?;
+        folder(path, output, &mut writer)?;
         return Ok(Packed { project: writer.finish().map_err(Failure::usage)?, entrypoint: None });
     }
     let name = path.file_name().and_then(|name| name.to_str());
@@ -51,10 +56,17 @@ pub(super) fn program(
 }
 
 /// Hidden files go in, `.git` and what .gitignore names do not; links are left out, and said to be.
-fn folder(root: &Path, writer: &mut ProjectWriter) -> Result<(), Failure> {
+fn folder(root: &Path, output: Option<&Path>, writer: &mut ProjectWriter) -> Result<(), Failure> {
+    let real = |path: &Path| path.canonicalize().ok();
+    // What an earlier run left is not part of the project. It may be the project's own folder.
+    let output = output.and_then(real).filter(|output| Some(output) != real(root).as_ref());
     let mut walk = WalkBuilder::new(root);
     walk.hidden(false).ignore(false).git_global(false).require_git(false);
-    walk.filter_entry(|entry| entry.file_name() != ".git").sort_by_file_name(Ord::cmp);
+    walk.filter_entry(move |entry| {
+        let is_output = || output.is_some() && entry.path().canonicalize().ok() == output;
+        entry.file_name() != ".git" && !(entry.file_type().is_some_and(|kind| kind.is_dir()) && is_output())
+    });
+    walk.sort_by_file_name(Ord::cmp);
     for entry in walk.build() {
         let entry = entry.map_err(Failure::usage)?;
         let name = relative(root, entry.path())?;
@@ -136,7 +148,7 @@ mod tests {
         }
         fs::set_permissions(root.join("main.sh"), fs::Permissions::from_mode(0o755)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", root.join("link")).unwrap();
-        let packed = path(root, spool.path(), limits()).unwrap();
+        let packed = path(root, None, spool.path(), limits()).unwrap();
         let names: Vec<_> = packed.project.entries().iter().map(|entry| entry.path.as_str()).collect();
         assert_eq!(names, [".gitignore", ".hidden", "lib", "lib/a.txt", "main.sh"]);
         assert_eq!(packed.project.entries()[4].kind, EntryKind::File { size: 4, executable: true });
@@ -144,10 +156,27 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_run_left_in_the_output_folder_is_not_sent() {
+        let (folder, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = folder.path();
+        for name in ["main.py", "out/plot.png", "lib/out/kept.txt"] {
+            write(root, name, "x");
+        }
+        let names = |output: Option<&Path>| {
+            let packed = path(root, output, spool.path(), limits()).unwrap();
+            packed.project.entries().iter().map(|entry| entry.path.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Some(&root.join("lib/../out"))), ["lib", "lib/out", "lib/out/kept.txt", "main.py"]);
+        for other in [None, Some(root), Some(&*root.join("not/there"))] {
+            assert_eq!(names(other).len(), 6, "{other:?}");
+        }
+    }
+
+    #[test]
     fn a_file_goes_by_its_name_and_is_the_entrypoint() {
         let (folder, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         write(folder.path(), "deep/main.py", "print(1)");
-        let packed = path(&folder.path().join("deep/main.py"), spool.path(), limits()).unwrap();
+        let packed = path(&folder.path().join("deep/main.py"), None, spool.path(), limits()).unwrap();
         assert_eq!(packed.entrypoint.as_deref(), Some("main.py"));
         assert_eq!((packed.project.entries().len(), packed.project.bytes()), (1, 8));
     }
@@ -163,8 +192,8 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         let spool = tempfile::tempdir().unwrap();
-        let failure = path(Path::new("/no/such/file.py"), spool.path(), limits()).unwrap_err();
+        let failure = path(Path::new("/no/such/file.py"), None, spool.path(), limits()).unwrap_err();
         assert!(failure.message.starts_with("/no/such/file.py: "), "{}", failure.message);
-        assert_eq!(path(Path::new("/dev/null"), spool.path(), limits()).unwrap_err().code, 2);
+        assert_eq!(path(Path::new("/dev/null"), None, spool.path(), limits()).unwrap_err().code, 2);
     }
 }

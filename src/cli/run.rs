@@ -1,11 +1,14 @@
 //! `execbox run`: one project, here and now, as its interpreter would run it.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
 
 use crate::cli::failure::{Failure, OUR_FAILURE};
 use crate::cli::local::{self, Local};
@@ -14,7 +17,7 @@ use crate::cli::signals::Signals;
 use crate::cli::{artifacts, engine, output};
 use crate::config::{Config, LimitConfig};
 use crate::execution::id::Tenant;
-use crate::execution::intake::Submission;
+use crate::execution::intake::{LintMode, Submission};
 use crate::execution::live::{Channel, Follower, LiveEvent};
 use crate::execution::service::{Mode, Service, Submitted};
 use crate::execution::spec::Stdin;
@@ -52,7 +55,8 @@ Exit code:
 
 /// Run one project here and now, without a server.
 ///
-/// Standard input, output and errors are the program's, live. A folder is sent without what .gitignore names.
+/// Standard input, output and errors are the program's, live. A folder is sent without what .gitignore names, and may say
+/// in its execbox.toml what is not given here.
 #[derive(clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub(super) struct Args {
@@ -76,12 +80,48 @@ pub(super) struct Args {
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
 
+    /// Say what is worth a word in the sources before the program runs, as `execbox serve` does with `"lint": true`.
+    #[arg(long)]
+    lint: bool,
+
     /// Environment variable of the program. May be given many times.
     #[arg(long, short, value_name = "K=V", value_parser = variable)]
     env: Vec<(String, String)>,
 
     #[command(flatten)]
     pub(super) config: Config,
+
+    /// Names of the settings that somebody gave, by flag or environment.
+    #[arg(skip)]
+    given: BTreeSet<String>,
+}
+
+impl Args {
+    /// Takes note of what was given, as against what is a default: a project may say it otherwise.
+    pub(super) fn note_given(&mut self, matches: &ArgMatches) {
+        let is_given = |id: &&clap::Id| {
+            matches!(
+                matches.value_source(id.as_str()),
+                Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+            )
+        };
+        self.given = matches.ids().filter(is_given).map(|id| id.as_str().to_owned()).collect();
+    }
+
+    /// The limits that were given.
+    fn given_limits(&self) -> RequestedLimits {
+        let all = requested(&self.config.limits);
+        let given = |name: &str, value: Option<f64>| value.filter(|_| self.given.contains(name));
+        RequestedLimits {
+            timeout_seconds: given("timeout_seconds", all.timeout_seconds),
+            compile_timeout_seconds: given("compile_timeout_seconds", all.compile_timeout_seconds),
+            memory_mb: given("memory_mb", all.memory_mb),
+            disk_mb: given("disk_mb", all.disk_mb),
+            cpus: given("cpus", all.cpus),
+            pids: given("pids", all.pids),
+            output_kb: given("output_kb", all.output_kb),
+        }
+    }
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -105,6 +145,8 @@ pub(super) fn adapt(command: clap::Command) -> clap::Command {
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut config = args.config.clone();
     lift_ceilings(&mut config.limits);
+    // Defaults are not checked later, and somebody may have set those in a file.
+    config.limit_policy().resolve(&requested(&config.limits)).map_err(Failure::usage)?;
     let local = Local::new(config, engine::catalogue(&args.config)?)?;
     let packed = packed(&args, &local)?;
     let spec = local.accept(submission(&args, packed))?;
@@ -141,12 +183,12 @@ fn lift_ceilings(limits: &mut LimitConfig) {
 fn packed(args: &Args, local: &Local) -> Result<Packed, Failure> {
     let (spool, limits) = (local.spool(), local.archive_limits());
     if args.project != Path::new("-") {
-        return pack::path(&args.project, &spool, limits);
+        return pack::path(&args.project, args.output.as_deref(), &spool, limits);
     }
     let language = args.language.as_deref();
     let language = language.ok_or_else(|| Failure::usage("a program on standard input needs --language"))?;
     let runtime = local.catalogue().resolve(language).map_err(Failure::usage)?;
-    let file = args.entrypoint.clone().or_else(|| runtime.entrypoints.first().cloned());
+    let file = args.entrypoint.clone().or_else(|| runtime.first_entrypoint().map(str::to_owned));
     let file = file.ok_or_else(|| {
         Failure::usage(format!("{} has no default file name; give --entrypoint", runtime.name))
     })?;
@@ -160,14 +202,16 @@ fn submission(args: &Args, packed: Packed) -> Submission {
         project: packed.project,
         language: args.language.clone(),
         entrypoint: args.entrypoint.clone().or(packed.entrypoint),
-        args: args.args.clone(),
+        // None given means those that the project names.
+        args: Some(args.args.clone()).filter(|words| !words.is_empty()),
         env: args.env.clone(),
         stdin,
-        limits: requested(&args.config.limits),
+        limits: args.given_limits(),
         eval_last_expr: false,
         // Without a folder for them there is nothing to collect.
         artifacts: if args.output.is_some() { None } else { Some(Vec::new()) },
         labels: std::collections::BTreeMap::new(),
+        lint: if args.lint { LintMode::Advise } else { LintMode::Off },
         notices: Vec::new(),
     }
 }
@@ -259,6 +303,12 @@ fn conclude(execution: &Execution, folder: Option<&Path>) -> Result<u8, Failure>
     let Some(finished) = &execution.finished else { return Err(Failure::ours("it ended without a result")) };
     if let Some(folder) = folder {
         artifacts::save(&finished.artifacts, folder).map_err(Failure::ours)?;
+        for artifact in &finished.artifacts {
+            let path = folder.join(&artifact.path);
+            // A program chose the name, and a terminal reads it.
+            let path = path.to_string_lossy().escape_debug().to_string();
+            output::complaint(&format!("wrote {path} ({} bytes)", artifact.size));
+        }
     }
     for notice in &finished.notices {
         output::complaint(notice);

@@ -1,15 +1,21 @@
 //! The door: what a caller asks for, from HTTP or the command line, checked once and turned into a spec.
 
 mod caps;
+mod lint;
+mod project_file;
 mod start;
 
 use std::collections::BTreeMap;
+use std::io;
 
-use crate::archive::Project;
+use crate::archive::{Contents, Project};
 use crate::execution::id::Tenant;
 use crate::execution::spec::{ExecutionSpec, Stdin};
 use crate::limits::{LimitError, LimitPolicy, RequestedLimits};
 use crate::runtime::{Catalogue, Invocation, RuntimeError};
+
+pub use lint::LintMode;
+use project_file::ProjectFile;
 
 /// What a caller asks for. Nothing in it is checked yet but the project.
 #[derive(Debug)]
@@ -20,8 +26,8 @@ pub struct Submission {
     pub language: Option<String>,
     /// File to run; found from the project when absent.
     pub entrypoint: Option<String>,
-    /// Arguments of the program.
-    pub args: Vec<String>,
+    /// Arguments of the program; those that the project names, or none, when absent.
+    pub args: Option<Vec<String>>,
     /// The caller's environment variables, in order.
     pub env: Vec<(String, String)>,
     /// Standard input.
@@ -34,8 +40,46 @@ pub struct Submission {
     pub artifacts: Option<Vec<String>>,
     /// Kept with the record.
     pub labels: BTreeMap<String, String>,
+    /// What is made of findings in the sources.
+    pub lint: LintMode,
     /// Sentences for the caller that are known already.
     pub notices: Vec<String>,
+}
+
+impl Submission {
+    /// Whether [`accept`] has to read files of the project, and so blocks on the disk.
+    #[must_use]
+    pub fn is_read(&self, catalogue: &Catalogue) -> bool {
+        self.lint != LintMode::Off || !self.telling_files(catalogue).is_empty()
+    }
+
+    /// Files of the project whose content says something of how it is run.
+    fn telling_files<'a>(&self, catalogue: &'a Catalogue) -> Vec<&'a str> {
+        let mut files = catalogue.telling_files();
+        if self.entrypoint.is_some() {
+            files.clear();
+        }
+        files.insert(project_file::FILE);
+        let is_there = |name: &&str| self.project.entries().iter().any(|entry| entry.path == *name);
+        files.into_iter().filter(is_there).collect()
+    }
+}
+
+/// Why a submission was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// The caller's doing.
+    #[error(transparent)]
+    Refused(#[from] IntakeError),
+    /// The project can't be read again: our own disk.
+    #[error("the project can't be read: {0}")]
+    Storage(#[from] io::Error),
+}
+
+impl From<RuntimeError> for AcceptError {
+    fn from(error: RuntimeError) -> Self {
+        IntakeError::from(error).into()
+    }
 }
 
 /// Why a submission was refused: the caller's doing, always a 400.
@@ -70,33 +114,59 @@ impl From<LimitError> for IntakeError {
     }
 }
 
-/// Checks a submission.
+/// Checks a submission. Blocks on the disk when [`Submission::is_read`].
 ///
 /// # Errors
-/// The first rule it breaks.
+/// The first rule it breaks, or a project that can't be read.
 pub fn accept(
     catalogue: &Catalogue,
     policy: &LimitPolicy,
     tenant: &Tenant,
-    submission: Submission,
-) -> Result<ExecutionSpec, IntakeError> {
-    let limits = policy.resolve(&submission.limits)?;
-    let entries = submission.project.entries();
-    caps::project(entries, &limits)?;
-    caps::args(&submission.args)?;
+    mut submission: Submission,
+) -> Result<ExecutionSpec, AcceptError> {
+    caps::args(submission.args.as_deref().unwrap_or_default())?;
     caps::env(&submission.env)?;
     caps::labels(&submission.labels)?;
     caps::artifacts(submission.artifacts.as_deref())?;
-    let start =
-        start::find(catalogue, submission.language.as_deref(), submission.entrypoint.as_deref(), entries)?;
+    policy.resolve(&submission.limits).map_err(IntakeError::from)?;
+    let contents = match submission.telling_files(catalogue).as_slice() {
+        [] => Contents::new(),
+        files => submission.project.contents(files, project_file::MAX_BYTES)?,
+    };
+    let from_file = ProjectFile::read(&submission.project, &contents)?.fill(&mut submission)?;
+    check(catalogue, policy, tenant, submission, &contents).map_err(|error| match error {
+        AcceptError::Refused(error) => from_file.claim(error).into(),
+        storage @ AcceptError::Storage(_) => storage,
+    })
+}
+
+/// Checks a submission into which went what its project says.
+fn check(
+    catalogue: &Catalogue,
+    policy: &LimitPolicy,
+    tenant: &Tenant,
+    submission: Submission,
+    contents: &Contents,
+) -> Result<ExecutionSpec, AcceptError> {
+    let limits = policy.resolve(&submission.limits).map_err(IntakeError::from)?;
+    let entries = submission.project.entries();
+    let args = submission.args.unwrap_or_default();
+    caps::project(entries, &limits)?;
+    caps::args(&args)?;
+    caps::env(&submission.env)?;
+    caps::artifacts(submission.artifacts.as_deref())?;
+    let (language, entrypoint) = (submission.language.as_deref(), submission.entrypoint.as_deref());
+    let start = start::find(catalogue, language, entrypoint, entries, &catalogue.view(entries, contents))?;
     let command = start.runtime.command(&Invocation {
         entrypoint: &start.entrypoint,
-        args: &submission.args,
+        args: &args,
         env: &submission.env,
         entries,
         eval: submission.eval_last_expr,
     })?;
     caps::command(&command)?;
+    let mut notices = submission.notices;
+    notices.extend(lint::notices(&submission.project, &start, submission.lint)?);
     Ok(ExecutionSpec {
         tenant: tenant.clone(),
         share: None,
@@ -107,7 +177,7 @@ pub fn accept(
         limits,
         artifacts: submission.artifacts,
         labels: submission.labels,
-        notices: submission.notices,
+        notices,
     })
 }
 
@@ -128,26 +198,32 @@ mod tests {
             project: writer.finish().unwrap(),
             language: None,
             entrypoint: None,
-            args: Vec::new(),
+            args: None,
             env: Vec::new(),
             stdin: Stdin::empty(),
             limits: RequestedLimits::default(),
             eval_last_expr: false,
             artifacts: None,
             labels: BTreeMap::new(),
+            lint: LintMode::Off,
             notices: Vec::new(),
         }
     }
 
     fn accepted(submission: Submission) -> Result<ExecutionSpec, IntakeError> {
         let catalogue = Catalogue::load(None).unwrap();
-        accept(&catalogue, &Config::default().limit_policy(), &Tenant::local(), submission)
+        accept(&catalogue, &Config::default().limit_policy(), &Tenant::local(), submission).map_err(|error| {
+            match error {
+                AcceptError::Refused(error) => error,
+                AcceptError::Storage(error) => panic!("{error}"),
+            }
+        })
     }
 
     #[test]
     fn a_submission_becomes_a_spec_with_its_command() {
         let mut given = submission(&[("main.c", b"int main(void) { return 0; }"), ("lib/a.c", b"")]);
-        given.args = vec!["x y".into()];
+        given.args = Some(vec!["x y".into()]);
         given.env = vec![("A".into(), "1".into())];
         let spec = accepted(given).unwrap();
         assert_eq!(spec.runtime.name, "c");
@@ -166,7 +242,7 @@ mod tests {
         let faults: [(Fault, &str); 8] = [
             (|given| given.language = Some("cobol".into()), "unknown_language"),
             (|given| given.entrypoint = Some("gone.sh".into()), "no_entrypoint"),
-            (|given| given.args = vec!["\0".into()], "bad_args"),
+            (|given| given.args = Some(vec!["\0".into()]), "bad_args"),
             (|given| given.env = vec![("1".into(), "x".into())], "bad_env"),
             (|given| drop(given.labels.insert(String::new(), "x".into())), "bad_labels"),
             (|given| given.artifacts = Some(vec!["../x".into()]), "bad_artifacts"),

@@ -12,11 +12,12 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use tracing::info;
 
 use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::intake::LintMode;
 use crate::execution::spec::KeyShare;
 use crate::http::State;
 use crate::http::error::{ApiError, Code};
 use crate::limits::LimitPolicy;
-use crate::store::{ApiKey, DatabaseError, Keys, Scope};
+use crate::store::{ApiKey, DatabaseError, Keys, LintRule, Scope};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// How long the answer is believed that there are no keys at all.
@@ -50,6 +51,15 @@ impl Caller {
     /// The server's limits, under the key's ceilings.
     pub(super) fn narrow(&self, policy: LimitPolicy) -> LimitPolicy {
         self.key.as_ref().map_or(policy, |key| policy.narrowed(&key.ceilings))
+    }
+
+    /// What the key makes of findings in sources, whatever the request asks for.
+    pub(super) fn lint(&self) -> LintMode {
+        match self.key.as_ref().and_then(|key| key.lint) {
+            None => LintMode::Off,
+            Some(LintRule::Advise) => LintMode::Advise,
+            Some(LintRule::Block) => LintMode::Block,
+        }
     }
 
     /// What the key may have running at once, where it has less than its tenant.

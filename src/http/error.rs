@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::archive::{ArchiveError, RefusalCode};
-use crate::execution::intake::IntakeError;
+use crate::execution::intake::{AcceptError, IntakeError};
 use crate::execution::service::{ReadError, SubmitError};
 use crate::store::StoreError;
 
@@ -104,6 +104,10 @@ codes! {
     BadLabels = "bad_labels", 400, "Bad labels";
     /// Globs of artifacts that can't be read.
     BadArtifacts = "bad_artifacts", 400, "Bad artifact globs";
+    /// The project's `execbox.toml` can't be read; `detail` names line and column.
+    BadProjectFile = "bad_project_file", 400, "Bad execbox.toml";
+    /// The key runs no program in whose sources the lint finds something; `detail` lists what and where.
+    LintRefused = "lint_refused", 400, "Refused by the lint";
     /// A file name that leaves the workspace, or can't be one.
     BadPath = "bad_path", 400, "Bad path";
     /// The archive holds a link, a device or something else that is no file or folder.
@@ -317,6 +321,15 @@ impl From<IntakeError> for ApiError {
     fn from(error: IntakeError) -> Self {
         let code = Code::from_word(error.code).unwrap_or(Code::BadRequest);
         Self::new(code, error.message)
+    }
+}
+
+impl From<AcceptError> for ApiError {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Refused(error) => error.into(),
+            AcceptError::Storage(error) => Self::storage(&error),
+        }
     }
 }
 

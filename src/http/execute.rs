@@ -1,7 +1,7 @@
 //! The three routes that run something. All go the same way: read, check, submit; sync ones then wait.
 
 use actix_web::http::header;
-use actix_web::web::{Data, Payload};
+use actix_web::web::{self, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use tokio::sync::SemaphorePermit;
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::archive::Project;
 use crate::execution::id::ExecutionId;
-use crate::execution::intake;
+use crate::execution::intake::{self, Submission};
 use crate::execution::service::Mode;
 use crate::execution::spec::ExecutionSpec;
 use crate::failpoint;
@@ -194,10 +194,7 @@ async fn submit(
     project: Project,
     mode: Mode,
 ) -> Result<ExecutionId, ApiError> {
-    let submission = wire.into_submission(project)?;
-    let app = &state.app;
-    let policy = caller.narrow(app.config.limit_policy());
-    let spec = intake::accept(&app.catalogue, &policy, caller.tenant(Scope::Run)?, submission)?;
+    let spec = accept(state, caller, wire.into_submission(project)?).await?;
     let spec = ExecutionSpec { share: caller.share(), ..spec };
     let (key, spec) = match idempotency::key(request)? {
         None => (None, spec),
@@ -206,9 +203,26 @@ async fn submit(
             (Some(key), spec)
         }
     };
-    let id = app.service.submit(spec, mode, key).await?.id;
+    let id = state.app.service.submit(spec, mode, key).await?.id;
     caller.audit("run", id, true);
     Ok(id)
+}
+
+/// Checks it, on a thread of its own where files of the project are to be read.
+async fn accept(
+    state: &State,
+    caller: &Caller,
+    mut submission: Submission,
+) -> Result<ExecutionSpec, ApiError> {
+    let tenant = caller.tenant(Scope::Run)?;
+    let policy = caller.narrow(state.app.config.limit_policy());
+    submission.lint = submission.lint.max(caller.lint());
+    if !submission.is_read(&state.app.catalogue) {
+        return Ok(intake::accept(&state.app.catalogue, &policy, tenant, submission)?);
+    }
+    let (catalogue, tenant) = (std::sync::Arc::clone(&state.app.catalogue), tenant.clone());
+    let checked = web::block(move || intake::accept(&catalogue, &policy, &tenant, submission));
+    Ok(checked.await.map_err(|error| ApiError::internal(&error))??)
 }
 
 async fn wait(state: &State, caller: &Caller, id: ExecutionId) -> Result<HttpResponse, ApiError> {

@@ -61,6 +61,8 @@ pub(super) struct ExecRequest {
     pub(super) eval_last_expr: Option<bool>,
     /// Globs of the files to return; everything created or changed when absent.
     pub(super) artifacts: Option<Vec<String>>,
+    /// Look through the sources for what is worth a word, and tell it as `notices`.
+    pub(super) lint: Option<bool>,
     /// Kept with the record.
     pub(super) labels: Option<BTreeMap<String, String>>,
     /// Limits that differ from the defaults.

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::archive::{ArchiveLimits, Project, ProjectWriter};
-use crate::execution::intake::Submission;
+use crate::execution::intake::{LintMode, Submission};
 use crate::execution::spec::Stdin;
 use crate::http::error::{ApiError, Code};
 use crate::http::request::{Encoding, ExecRequest, InlineFile};
@@ -59,12 +59,13 @@ impl Inline {
     }
 }
 
-/// python-executor runs the first file when there is no `main.py`; other languages have their own way to find it.
+/// python-executor runs the first file when there is no `main.py`; other languages have their own way to find it, and a
+/// project may say it itself.
 fn default_to_first(request: &mut ExecRequest, files: &[InlineFile]) {
     let python = |file: &InlineFile| file.name.to_ascii_lowercase().ends_with(".py");
     let undecided = request.entrypoint.is_none() && request.language.is_none();
     if undecided
-        && files.iter().all(|file| file.name != "main.py" && file.name != "__main__.py")
+        && files.iter().all(|file| !["main.py", "__main__.py", "execbox.toml"].contains(&file.name.as_str()))
         && let Some(first) = files.first().filter(|first| python(first))
     {
         request.entrypoint = Some(first.name.clone());
@@ -82,8 +83,8 @@ fn name_code(request: &mut ExecRequest, catalogue: &Catalogue) -> String {
     let language = request.language.as_deref().unwrap_or("python");
     // A language that does not exist is refused later, with what it could have been.
     let runtime = catalogue.resolve(language).ok();
-    let usual = runtime.as_ref().and_then(|runtime| runtime.entrypoints.first());
-    usual.cloned().unwrap_or_else(|| "main".into())
+    let usual = runtime.as_ref().and_then(|runtime| runtime.first_entrypoint());
+    usual.unwrap_or("main").to_owned()
 }
 
 fn decode((index, file): (usize, InlineFile)) -> Result<(String, Vec<u8>), ApiError> {
@@ -122,13 +123,14 @@ impl ExecRequest {
             project,
             language,
             entrypoint: self.entrypoint,
-            args: self.script_args.unwrap_or_default(),
+            args: self.script_args,
             env: self.env_vars.unwrap_or_default().0,
             stdin: Stdin::Bytes(self.stdin.unwrap_or_default().into_bytes().into()),
             limits: RequestedLimits::from(&config),
             eval_last_expr: self.eval_last_expr.unwrap_or(false),
             artifacts: self.artifacts,
             labels: self.labels.unwrap_or_default(),
+            lint: if self.lint == Some(true) { LintMode::Advise } else { LintMode::Off },
             notices,
         })
     }

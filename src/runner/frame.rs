@@ -109,6 +109,18 @@ pub fn header(kind: Kind, payload: usize) -> [u8; HEADER] {
     [kind as u8, a, b, c, d]
 }
 
+/// Kind and payload length of a frame that begins like this.
+///
+/// # Errors
+/// The bytes are no frame.
+pub fn parse_header(header: [u8; HEADER]) -> Result<(Kind, usize), FrameError> {
+    let [kind, a, b, c, d] = header;
+    let kind = Kind::from_byte(kind).ok_or(FrameError::UnknownKind(kind))?;
+    let declared = u32::from_le_bytes([a, b, c, d]);
+    let length = declared as usize;
+    if length > MAX_PAYLOAD { Err(FrameError::TooLong(declared)) } else { Ok((kind, length)) }
+}
+
 /// Appends one frame to `out`.
 pub fn encode(kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&header(kind, payload.len()));
@@ -154,15 +166,10 @@ impl Decoder {
     /// Kind and length of the next frame, once it is whole.
     fn peek(&self) -> Result<Option<(Kind, usize)>, FrameError> {
         let rest = &self.buffer[self.start..];
-        let Some((&[kind, a, b, c, d], payload)) = rest.split_first_chunk::<HEADER>() else {
+        let Some((&header, payload)) = rest.split_first_chunk::<HEADER>() else {
             return Ok(None);
         };
-        let kind = Kind::from_byte(kind).ok_or(FrameError::UnknownKind(kind))?;
-        let declared = u32::from_le_bytes([a, b, c, d]);
-        let length = declared as usize;
-        if length > MAX_PAYLOAD {
-            return Err(FrameError::TooLong(declared));
-        }
+        let (kind, length) = parse_header(header)?;
         Ok((payload.len() >= length).then_some((kind, length)))
     }
 

@@ -77,7 +77,8 @@ fn put_on_bases(
         let missing =
             |_| fault(&folder, format!("runtime.toml: base: `{base}` is no runtime that has no base itself"));
         let base = bases.resolve(&base).map_err(missing)?;
-        runtimes.push((folder, Runtime { base: Some(base), ..runtime }));
+        let lint = if runtime.lint.is_empty() { base.lint.clone() } else { runtime.lint.clone() };
+        runtimes.push((folder, Runtime { base: Some(base), lint, ..runtime }));
     }
     Ok(())
 }
@@ -114,6 +115,7 @@ fn check_claims(runtimes: &[(String, Runtime)]) -> Result<(), CatalogueError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::archive::Contents;
 
     /// Runtimes of these names, versions, aliases and extensions.
     pub(in crate::runtime) fn catalogue_of(of: &[(&str, &str, &[&str], &[&str])]) -> Catalogue {
@@ -205,7 +207,10 @@ pub(super) mod tests {
             (catalogue.resolve("pydata").unwrap(), catalogue.resolve("python@3.13").unwrap());
         assert_eq!(pydata.base_image(), Some(python.image_name()));
         assert!(pydata.is_variant());
-        assert_eq!(catalogue.detect(Some("a.py"), &[]).unwrap().name, "python");
+        assert_eq!(
+            catalogue.detect(Some("a.py"), &catalogue.view(&[], &Contents::new())).unwrap().name,
+            "python"
+        );
     }
 
     #[test]

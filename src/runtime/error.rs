@@ -30,16 +30,23 @@ pub enum RuntimeError {
         entrypoint: String,
     },
     /// The project could be in several languages.
-    #[error("language: the project could be any of {}; name one in `language`, or name the `entrypoint`", .candidates.join(", "))]
+    #[error("language: the project could be {}; name its `entrypoint` or its `language`", any_of(.candidates))]
     AmbiguousLanguage {
         /// The languages.
-        candidates: Vec<String>,
+        candidates: Vec<Candidate>,
     },
+    /// No file tells a language.
+    #[error(
+        "entrypoint: none is named, and none is found: the project has no main.py, main.js, Main.java or other file of a language of this server (GET /api/v1/runtimes lists them)"
+    )]
+    NoLanguage,
     /// No file of the project is an entrypoint by its name.
-    #[error("entrypoint: none is named, and none is found: the project has no {looked_for}")]
+    #[error("entrypoint: none is named, and none is found: the project has no {looked_for}{}", choose(.sources))]
     NoEntrypoint {
         /// What was looked for.
         looked_for: String,
+        /// Files that could be meant, escaped and cut.
+        sources: Vec<String>,
     },
     /// The compiler has nothing to compile.
     #[error("entrypoint: the project has no file that matches {glob}, which is what the language compiles")]
@@ -63,10 +70,39 @@ impl RuntimeError {
             Self::UnknownLanguage { .. } | Self::UnknownExtension { .. } => "unknown_language",
             Self::UnknownVersion { .. } => "unknown_version",
             Self::AmbiguousLanguage { .. } => "ambiguous_language",
-            Self::NoEntrypoint { .. } | Self::NoSources { .. } => "no_entrypoint",
+            Self::NoEntrypoint { .. } | Self::NoLanguage | Self::NoSources { .. } => "no_entrypoint",
             Self::EvalNotSupported { .. } => "eval_not_supported",
         }
     }
+}
+
+/// A language that a project could be in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its name.
+    pub language: String,
+    /// The file that it would start at, or several that it could; escaped and cut.
+    pub starts: Vec<String>,
+}
+
+fn any_of(candidates: &[Candidate]) -> String {
+    let shown = candidates.iter().map(|candidate| match candidate.starts.as_slice() {
+        [] => candidate.language.clone(),
+        [start] => format!("{} ({start})", candidate.language),
+        several => format!("{} (one of {})", candidate.language, some_of(several)),
+    });
+    shown.collect::<Vec<_>>().join(" or ")
+}
+
+fn choose(sources: &[String]) -> String {
+    if sources.is_empty() { String::new() } else { format!("; name one of {}", some_of(sources)) }
+}
+
+/// The first few of them.
+fn some_of(names: &[String]) -> String {
+    const MOST: usize = 5;
+    let more = if names.len() > MOST { ", ..." } else { "" };
+    format!("{}{more}", names[..names.len().min(MOST)].join(", "))
 }
 
 fn did_you_mean(names: &[String]) -> String {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::runtime::folders::Files;
 use crate::runtime::template::Template;
-use crate::runtime::{ErrorPattern, Runtime, error};
+use crate::runtime::{ErrorPattern, Lint, NamedIn, PathPattern, Runtime, Signs, error};
 
 /// The file's name in a runtime's folder.
 const FILE: &str = "runtime.toml";
@@ -26,9 +26,26 @@ struct Manifest {
     /// File extensions, lower case, without the dot.
     #[serde(default)]
     extensions: Vec<String>,
-    /// Relative paths, best first.
+    /// Relative paths and globs, best first. The first is a path.
     #[serde(default)]
     entrypoints: Vec<String>,
+    /// Paths and globs.
+    #[serde(default)]
+    markers: Vec<String>,
+    /// Names and globs of names.
+    #[serde(default)]
+    tooling: Vec<String>,
+    /// Names of folders.
+    #[serde(default)]
+    vendored: Vec<String>,
+    #[serde(default)]
+    companion: bool,
+    /// Names of languages.
+    #[serde(default)]
+    outranks: Vec<String>,
+    /// Keys of the project's own files.
+    #[serde(default)]
+    entrypoint_in: Vec<Named>,
     /// Argv template of the compiler.
     compile: Option<Vec<String>>,
     /// Argv template of the program.
@@ -47,6 +64,31 @@ struct Manifest {
     /// How errors are told.
     #[serde(default)]
     errors: Vec<Told>,
+    /// What is worth a word in sources.
+    #[serde(default)]
+    lint: Vec<Frowned>,
+}
+
+/// A place where a project names its entrypoint.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    /// A JSON or TOML file at the project's root.
+    file: String,
+    /// With dots between the parts.
+    key: String,
+    /// A regular expression with a group named `entrypoint`.
+    pattern: Option<String>,
+}
+
+/// What is worth a word.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frowned {
+    /// A regular expression.
+    pattern: String,
+    /// The word.
+    message: String,
 }
 
 /// One way of telling an error.
@@ -87,6 +129,12 @@ impl Manifest {
         field("extensions", &self.extensions, is_extension, extension_rule)?;
         let entrypoint_rule = "must be a relative path without `.`, `..` or a backslash";
         field("entrypoints", &self.entrypoints, is_relative_path, entrypoint_rule)?;
+        field("markers", &self.markers, is_relative_path, entrypoint_rule)?;
+        let one_rule = "must be the name of a file or folder, without `/`";
+        let is_one = |text: &str| is_relative_path(text) && !text.contains('/');
+        field("tooling", &self.tooling, is_one, one_rule)?;
+        field("vendored", &self.vendored, is_one, one_rule)?;
+        field("outranks", &self.outranks, is_name, name_rule)?;
         let writable_rule = "must be an absolute path of at least one folder, without `.` or `..`";
         field("writable", &self.writable, is_absolute_path, writable_rule)?;
         let env_rule = "must be a name of letters, digits and _, with no digit first";
@@ -98,6 +146,22 @@ impl Manifest {
         let template = |field: &str, words: Vec<String>| {
             Template::parse(&words).map_err(|error| format!("{field}: {error}"))
         };
+        let signs = Signs {
+            markers: patterns("markers", self.markers)?,
+            tooling: patterns("tooling", self.tooling)?,
+            vendored: self.vendored,
+            companion: self.companion,
+            outranks: self.outranks,
+            named_in: named_in(self.entrypoint_in)?,
+        };
+        let entrypoints = patterns("entrypoints", self.entrypoints)?;
+        if entrypoints.first().is_some_and(|first| first.plain().is_none()) {
+            return Err(format!(
+                "entrypoints: `{}` is a glob; the first must be a path",
+                entrypoints[0].text()
+            ));
+        }
+        let lint = self.lint.into_iter().map(|rule| (rule.pattern, rule.message)).collect();
         let errors = self.errors.into_iter();
         let errors = errors.map(|told| ErrorPattern::parse(told.pattern, told.r#type, told.last));
         Ok(Runtime {
@@ -110,13 +174,25 @@ impl Manifest {
             version: self.version,
             aliases: self.aliases,
             extensions: self.extensions,
-            entrypoints: self.entrypoints,
+            entrypoints,
+            signs,
+            lint: Lint::parse(lint).map_err(|error| format!("lint: {error}"))?,
             env: self.env,
             writable: self.writable,
             packages: self.packages,
             context: Arc::new(context),
         })
     }
+}
+
+fn patterns(field: &str, texts: Vec<String>) -> Result<Vec<PathPattern>, String> {
+    let patterns = texts.into_iter().map(PathPattern::parse);
+    patterns.collect::<Result<_, _>>().map_err(|error| format!("{field}: {error}"))
+}
+
+fn named_in(places: Vec<Named>) -> Result<Vec<NamedIn>, String> {
+    let places = places.into_iter().map(|named| NamedIn::parse(named.file, named.key, named.pattern));
+    places.collect::<Result<_, _>>().map_err(|error| format!("entrypoint_in: {error}"))
 }
 
 fn field<'a>(
@@ -200,6 +276,14 @@ mod tests {
             (format!("{GOOD}extensions = [\".x\"]"), "extensions: `.x`"),
             (format!("{GOOD}entrypoints = [\"../x\"]"), "entrypoints: `../x`"),
             (format!("{GOOD}entrypoints = [\"/x\"]"), "entrypoints: `/x`"),
+            (format!("{GOOD}entrypoints = [\"[\"]"), "entrypoints: `[`"),
+            (format!("{GOOD}entrypoints = [\"*.x\"]"), "entrypoints: `*.x` is a glob"),
+            (format!("{GOOD}markers = [\"/x\"]"), "markers: `/x`"),
+            (format!("{GOOD}tooling = [\"a/b\"]"), "tooling: `a/b`"),
+            (format!("{GOOD}vendored = [\"a/b\"]"), "vendored: `a/b`"),
+            (format!("{GOOD}outranks = [\"A\"]"), "outranks: `A`"),
+            (format!("{GOOD}[[entrypoint_in]]\nfile = \"x\"\nkey = \"a\""), "entrypoint_in: `x`"),
+            (format!("{GOOD}[[lint]]\npattern = \"(\"\nmessage = \"m\""), "lint: `(`"),
             (format!("{GOOD}writable = [\"/\"]"), "writable: `/`"),
             (format!("{GOOD}writable = [\"/a/../b\"]"), "writable: `/a/../b`"),
             (format!("{GOOD}[env]\n\"1A\" = \"x\""), "env: `1A`"),

@@ -8,9 +8,12 @@ mod detect;
 mod diagnosis;
 mod error;
 mod folders;
+mod lint;
 mod manifest;
 mod resolve;
+mod signs;
 mod template;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +24,10 @@ pub use catalogue::{Catalogue, CatalogueError};
 pub use diagnosis::{Diagnosis, ErrorPattern};
 pub use error::RuntimeError;
 pub(crate) use error::shown;
+pub use lint::{Finding, Lint};
+pub use signs::{NamedIn, PathPattern, Signs};
 pub use template::Template;
+pub use view::ProjectView;
 
 use crate::archive::Entry;
 
@@ -47,7 +53,9 @@ pub struct Runtime {
     /// File extensions without the dot.
     pub extensions: Vec<String>,
     /// Files that are taken as the entrypoint when none is named, best first.
-    pub entrypoints: Vec<String>,
+    pub entrypoints: Vec<PathPattern>,
+    /// What else its projects look like.
+    pub signs: Signs,
     /// Compiler's argv template, where the language has one.
     pub compile: Option<Template>,
     /// Program's argv template.
@@ -60,6 +68,8 @@ pub struct Runtime {
     pub writable: Vec<String>,
     /// How it tells of errors, the most telling first.
     pub errors: Vec<ErrorPattern>,
+    /// What is worth a word in its sources.
+    pub lint: Lint,
     /// Notable packages in the image, for people.
     pub packages: Vec<String>,
     /// Files of the image's build context, by path; `Dockerfile` is one of them, [`CA_FILE`] is not.
@@ -107,6 +117,17 @@ impl Runtime {
         let mut env = self.env.clone();
         env.extend(invocation.env.iter().cloned());
         Ok(Command { compile, run: run.render(invocation)?, env: env.into_iter().collect() })
+    }
+
+    /// What a program that came without a file name is called.
+    #[must_use]
+    pub fn first_entrypoint(&self) -> Option<&str> {
+        self.entrypoints.first().and_then(PathPattern::plain)
+    }
+
+    /// Whether it matters which file is the entrypoint: a compiler of all files makes one program of them.
+    fn needs_entrypoint(&self) -> bool {
+        self.compile.iter().chain([&self.run]).any(Template::names_entrypoint)
     }
 
     /// What this compiler output, or standard error of a failed program, says went wrong.

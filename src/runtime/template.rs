@@ -40,6 +40,11 @@ impl Template {
         }
     }
 
+    /// Whether `{entrypoint}` is in it.
+    pub(super) fn names_entrypoint(&self) -> bool {
+        self.0.iter().any(|word| matches!(word, Word::Text(pieces) if pieces.contains(&Piece::Entrypoint)))
+    }
+
     /// The arguments for one project.
     pub(super) fn render(&self, invocation: &Invocation<'_>) -> Result<Vec<String>, RuntimeError> {
         let mut argv = Vec::with_capacity(self.0.len() + invocation.args.len());

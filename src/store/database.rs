@@ -28,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/001_keys.sql"),
     include_str!("migrations/002_executions.sql"),
     include_str!("migrations/003_key_concurrency.sql"),
+    include_str!("migrations/004_key_lint.sql"),
 ];
 
 /// A database file that was found whole and is up to date.

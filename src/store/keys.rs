@@ -12,12 +12,12 @@ use subtle::ConstantTimeEq as _;
 
 use crate::store::{Database, DatabaseError};
 
-pub use record::{ApiKey, KeySpec, Scope, UnknownScope};
+pub use record::{ApiKey, KeySpec, LintRule, Scope, UnknownLintRule, UnknownScope};
 pub use token::PREFIX;
 use token::{DIGEST, Token};
 
 const COLUMNS: &str = "id, tenant, name, scopes, created_at_ms, expires_at_ms, revoked_at_ms, rate_per_minute, concurrency, \
-                       max_timeout_ms, max_memory_bytes, max_cpu_millis, secret_sha256";
+                       lint, max_timeout_ms, max_memory_bytes, max_cpu_millis, secret_sha256";
 
 /// The table of keys. Works beside other processes that use the same file: what one writes, all see at once.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ impl Keys {
         let unusable = |error: getrandom::Error| self.database.unusable(&error);
         let token = Token::random().map_err(unusable)?;
         let insert = "INSERT INTO keys (id, tenant, name, secret_sha256, scopes, created_at_ms, expires_at_ms, \
-                      rate_per_minute, concurrency, max_timeout_ms, max_memory_bytes, max_cpu_millis) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+                      rate_per_minute, concurrency, max_timeout_ms, max_memory_bytes, max_cpu_millis, lint) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
         let row = params![
             token.id,
             spec.tenant,
@@ -60,6 +60,7 @@ impl Keys {
             spec.ceilings.timeout_ms.map(signed),
             spec.ceilings.memory_bytes.map(signed),
             spec.ceilings.cpu_millis.map(signed),
+            spec.lint.map(LintRule::as_str),
         ];
         self.connection().execute(insert, row).map_err(|error| self.database.error(&error))?;
         Ok((token.to_text(), token.id))
@@ -209,6 +210,7 @@ mod tests {
         let mut given = spec("a");
         given.name = "build machine".into();
         given.rate_per_minute = Some(60);
+        given.lint = Some(LintRule::Block);
         given.ceilings.cpu_millis = Some(500);
         given.ceilings.memory_bytes = Some(64 << 20);
         given.ceilings.timeout_ms = Some(1_500);
@@ -217,8 +219,8 @@ mod tests {
         let listed = keys.list().unwrap();
         let [key] = &listed[..] else { panic!("{listed:?}") };
         assert_eq!(
-            (key.name.as_str(), key.rate_per_minute, key.ceilings),
-            ("build machine", Some(60), given.ceilings)
+            (key.name.as_str(), key.rate_per_minute, key.lint, key.ceilings),
+            ("build machine", Some(60), Some(LintRule::Block), given.ceilings)
         );
         assert_eq!(
             key.expires_at.map(Timestamp::as_millisecond),

@@ -17,7 +17,7 @@ mod writer;
 pub use blobs::{ContentHash, Hold, Pin};
 pub use data_dir::{DataDir, DataDirError, check_room};
 pub use database::{Database, DatabaseError};
-pub use keys::{ApiKey, KeySpec, Keys, PREFIX as KEY_PREFIX, Scope, UnknownScope};
+pub use keys::{ApiKey, KeySpec, Keys, LintRule, PREFIX as KEY_PREFIX, Scope, UnknownLintRule, UnknownScope};
 pub use records::{Acceptance, Accepted, Ending, Kept, Unfinished};
 pub use retention::RetentionPolicy;
 pub use store::{Store, StoreError};

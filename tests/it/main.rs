@@ -7,6 +7,7 @@
 //! - [`server_routes`]: runtimes, health, metrics, documentation.
 //! - [`problems`]: every code of the table of errors.
 //! - [`bodies`]: caps, pace and shapes of bodies; raw requests.
+//! - [`project_files`]: what a project says of itself, and what its sources show.
 //! - [`python_executor`]: bodies as that project's own clients send them.
 //! - [`admission`]: who runs next, how many at once, and floods of submissions.
 //! - [`faults`]: retries, panics, full queues, drain, callers that go away.
@@ -38,6 +39,7 @@ mod idempotency;
 mod keys;
 mod operator;
 mod problems;
+mod project_files;
 #[path = "../docker/projects.rs"]
 #[allow(dead_code, unreachable_pub, reason = "tests/docker uses the rest of it")]
 mod projects;

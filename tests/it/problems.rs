@@ -282,7 +282,8 @@ fn every_code_is_earned_by_a_test() {
         include_str!("idempotency.rs"),
         include_str!("executions.rs"),
         include_str!("artifacts.rs"),
-        include_str!("keys.rs")
+        include_str!("keys.rs"),
+        include_str!("project_files.rs")
     );
     for code in Code::ALL {
         let word = format!("\"{}\"", code.as_str());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use execbox::archive::{Entry, EntryKind};
+use execbox::archive::{Contents, Entry, EntryKind};
 use execbox::runtime::Catalogue;
 
 use crate::projects::{Folder, described, repository, runtime_folders};
@@ -74,7 +74,8 @@ fn the_language_of_every_example_is_found() {
         let found = base.map_or(&name, |base| &base.name);
         for project in described(&format!("examples/{language}")) {
             let project = format!("examples/{language}/{project}");
-            let detected = catalogue.detect(None, &entries(&project));
+            let (entries, contents) = (entries(&project), Contents::new());
+            let detected = catalogue.detect(None, &catalogue.view(&entries, &contents));
             let detected = detected.unwrap_or_else(|error| panic!("{project}: {error}"));
             assert_eq!(&detected.name, found, "{project}");
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::archive::{Entry, EntryKind};
 use crate::execution::intake::IntakeError;
-use crate::runtime::{Catalogue, Runtime, shown};
+use crate::runtime::{Catalogue, ProjectView, Runtime, shown};
 
 /// What was found.
 #[derive(Debug)]
@@ -19,15 +19,16 @@ pub(super) fn find(
     language: Option<&str>,
     entrypoint: Option<&str>,
     entries: &[Entry],
+    view: &ProjectView<'_>,
 ) -> Result<Start, IntakeError> {
     let entrypoint = entrypoint.map(|path| named(path, entries)).transpose()?;
     let runtime = match language {
         Some(language) => catalogue.resolve(language)?,
-        None => catalogue.detect(entrypoint.as_deref(), entries)?,
+        None => catalogue.detect(entrypoint.as_deref(), view)?,
     };
     let entrypoint = match entrypoint {
         Some(entrypoint) => entrypoint,
-        None => runtime.find_entrypoint(entries)?,
+        None => runtime.find_entrypoint(view)?,
     };
     Ok(Start { runtime, entrypoint })
 }
@@ -66,6 +67,7 @@ fn missing(path: &str, entries: &[Entry]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::Contents;
 
     fn project(paths: &[&str]) -> Vec<Entry> {
         let entry = |path: &&str| match path.strip_suffix('/') {
@@ -81,7 +83,8 @@ mod tests {
         paths: &[&str],
     ) -> Result<(String, String), IntakeError> {
         let catalogue = Catalogue::load(None).unwrap();
-        find(&catalogue, language, entrypoint, &project(paths))
+        let (entries, contents) = (project(paths), Contents::new());
+        find(&catalogue, language, entrypoint, &entries, &catalogue.view(&entries, &contents))
             .map(|start| (start.runtime.name.clone(), start.entrypoint))
     }
 
@@ -108,7 +111,7 @@ mod tests {
         for (language, entrypoint, paths, code, says) in [
             (Some("cobol"), None, &["main.py"][..], "unknown_language", "GET /api/v1/runtimes"),
             (Some("python@2"), None, &["main.py"], "unknown_version", "python 3.13"),
-            (None, None, &["main.py", "main.sh"], "ambiguous_language", "bash, python"),
+            (None, None, &["main.py", "main.sh"], "ambiguous_language", "bash (main.sh) or python (main.py)"),
             (None, None, &[], "no_entrypoint", "main.py"),
             (Some("python"), None, &["a.py", "b.py"], "no_entrypoint", "main.py or __main__.py"),
             (Some("python"), None, &["main.js"], "no_entrypoint", "single .py file"),

@@ -16,7 +16,7 @@ use crate::execution::spec::{ExecutionSpec, Stdin};
 use crate::limits::{Limits, MIB};
 use crate::runner::message::Phase;
 use crate::runner::probe::{ARGUMENT, Outcome, Promises, Row};
-use crate::runtime::{Command, Runtime, Template};
+use crate::runtime::{Command, Lint, Runtime, Signs, Template};
 use crate::sandbox::docker::image::Image;
 use crate::sandbox::docker::keeper::{Kind, Warm};
 use crate::sandbox::docker::reuse::Reuse;
@@ -191,6 +191,8 @@ fn runtime() -> Result<Runtime, SandboxError> {
         env: BTreeMap::new(),
         writable: Vec::new(),
         errors: Vec::new(),
+        signs: Signs::default(),
+        lint: Lint::default(),
         packages: Vec::new(),
         context: Arc::default(),
     })

@@ -55,6 +55,40 @@ impl FromStr for Scope {
     }
 }
 
+/// What a key makes of findings in the sources of its programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LintRule {
+    /// They are told with every result.
+    Advise,
+    /// A program with findings does not run.
+    Block,
+}
+
+/// A word that is no rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no rule; there are advise and block")]
+pub struct UnknownLintRule(String);
+
+impl LintRule {
+    /// The word on the command line and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Advise => "advise",
+            Self::Block => "block",
+        }
+    }
+}
+
+impl FromStr for LintRule {
+    type Err = UnknownLintRule;
+
+    fn from_str(word: &str) -> Result<Self, UnknownLintRule> {
+        let all = [Self::Advise, Self::Block];
+        all.into_iter().find(|rule| rule.as_str() == word).ok_or_else(|| UnknownLintRule(word.to_owned()))
+    }
+}
+
 /// A key that is to be made.
 #[derive(Debug, Clone, Default)]
 pub struct KeySpec {
@@ -70,6 +104,8 @@ pub struct KeySpec {
     pub rate_per_minute: Option<u32>,
     /// Executions of it that run at once.
     pub concurrency: Option<u16>,
+    /// What is made of findings in sources; the request decides when absent.
+    pub lint: Option<LintRule>,
     /// Limits of executions that are narrower than the server's.
     pub ceilings: KeyCeilings,
 }
@@ -95,6 +131,8 @@ pub struct ApiKey {
     pub rate_per_minute: Option<u32>,
     /// Executions of it that run at once.
     pub concurrency: Option<u16>,
+    /// What is made of findings in sources; the request decides when absent.
+    pub lint: Option<LintRule>,
     /// Limits of executions that are narrower than the server's.
     pub ceilings: KeyCeilings,
 }
@@ -119,6 +157,8 @@ impl ApiKey {
         let ceiling = |column| {
             row.get::<_, Option<i64>>(column).map(|value| value.and_then(|value| u64::try_from(value).ok()))
         };
+        let lint: Option<String> = row.get("lint")?;
+        let lint = lint.map(|word| word.parse()).transpose();
         Ok(Self {
             id: row.get("id")?,
             tenant: row.get("tenant")?,
@@ -129,6 +169,7 @@ impl ApiKey {
             revoked_at: time(row, "revoked_at_ms")?,
             rate_per_minute: row.get("rate_per_minute")?,
             concurrency: row.get("concurrency")?,
+            lint: lint.map_err(|error: UnknownLintRule| bad("lint", error))?,
             ceilings: KeyCeilings {
                 timeout_ms: ceiling("max_timeout_ms")?,
                 memory_bytes: ceiling("max_memory_bytes")?,
