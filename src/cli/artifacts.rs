@@ -1,15 +1,13 @@
 //! Writes artifacts into a folder of the caller's, and nowhere else.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-
-use nix::libc::O_NOFOLLOW;
 
 use crate::sandbox::Artifact;
 
-/// Writes them all; a file of an earlier run is written over.
+/// Writes them all; a file of an earlier run is replaced.
 ///
 /// # Errors
 /// The first that can't be written, with its path. A link inside `folder` is never followed.
@@ -50,15 +48,21 @@ fn parent(path: &Path) -> io::Result<()> {
     }
 }
 
+/// A file that is there is replaced, not written to: it may have another name elsewhere, or be half read by somebody.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let is_other = fs::symlink_metadata(to).is_ok_and(|metadata| !metadata.is_file());
     if is_other {
         return Err(io::Error::other("something that is no file is in the way"));
     }
-    let mut source = File::open(from)?;
-    let mut options = OpenOptions::new();
-    let mut target = options.write(true).create(true).truncate(true).custom_flags(O_NOFOLLOW).open(to)?;
-    io::copy(&mut source, &mut target).map(drop)
+    let folder = to.parent().unwrap_or(Path::new("."));
+    // The umask has its say, as with any new file.
+    let mut target = tempfile::Builder::new()
+        .prefix(".execbox-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
+    io::copy(&mut File::open(from)?, &mut target)?;
+    target.persist(to)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -79,6 +83,22 @@ mod tests {
             save(&[artifact(folder.path(), "a/b/c.txt")], &out).unwrap();
         }
         assert_eq!(fs::read_to_string(out.join("a/b/c.txt")).unwrap(), "a/b/c.txt");
+        let left: Vec<_> = fs::read_dir(out.join("a/b")).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn another_name_of_an_earlier_file_keeps_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let (out, outside) = (folder.path().join("out"), folder.path().join("outside"));
+        fs::create_dir(&out).unwrap();
+        fs::write(&outside, "canary").unwrap();
+        fs::hard_link(&outside, out.join("file")).unwrap();
+        save(&[artifact(folder.path(), "file")], &out).unwrap();
+        assert_eq!(fs::read_to_string(out.join("file")).unwrap(), "file");
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "canary");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&out.join("file")), mode(&outside), "as any new file");
     }
 
     #[test]

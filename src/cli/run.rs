@@ -348,6 +348,8 @@ fn exit_code_of(finished: &Finished) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
     use super::*;
     use crate::sandbox::{CompileReport, Outcome, Timings, Truncated, Usage};
 
@@ -391,6 +393,22 @@ mod tests {
         config.limits.memory_mb = 0;
         let error = config.limit_policy().resolve(&requested(&config.limits)).unwrap_err();
         assert!(error.to_string().contains("memory_mb"), "{error}");
+    }
+
+    /// `execbox.toml` may say what nobody gave, also where a file of settings has another default.
+    #[test]
+    fn only_limits_that_were_given_are_asked_for() {
+        let command = adapt(Args::augment_args(clap::Command::new("run")));
+        let words = ["run", "x.py", "--timeout", "5", "--output-kb=65536"];
+        let matches = command.mut_arg("memory_mb", |arg| arg.default_value("64")).get_matches_from(words);
+        let mut args = Args::from_arg_matches(&matches).unwrap();
+        args.note_given(&matches);
+        let expected = RequestedLimits {
+            timeout_seconds: Some(5.0),
+            output_kb: Some(65_536.0),
+            ..RequestedLimits::default()
+        };
+        assert_eq!(args.given_limits(), expected);
     }
 
     #[test]

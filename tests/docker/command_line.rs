@@ -57,6 +57,50 @@ fn input_arguments_and_environment_reach_the_program_and_files_come_back() {
     assert_eq!(std::fs::read_to_string(back.join("out.txt")).unwrap(), "abc");
 }
 
+/// Files into a folder of the project itself, twice: the first run's are replaced, and never sent along.
+#[test]
+fn a_folder_with_an_execbox_toml_runs_as_it_says_and_leaves_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    file("execbox.toml", "entrypoint = \"tool.sh\"\nargs = [\"from-file\"]\nartifacts = [\"**/*.txt\"]\n");
+    file("main.py", "print('not this one')");
+    file("tool.sh", "echo \"$1\"; mkdir sub; echo \"$1\" > sub/a.txt; ls > b.txt; touch c.log");
+    let out = folder.path().join("out");
+    for (args, word) in [(&[][..], "from-file"), (&["--", "given"], "given")] {
+        let command = ["run", folder.path().to_str().unwrap(), "-o", out.to_str().unwrap()];
+        let output = execbox(&[&command, args].concat(), "");
+        assert_eq!((stdout(&output), output.status.code()), (format!("{word}\n"), Some(0)), "{output:?}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line =
+            |name: &str, size: usize| format!("execbox: wrote {} ({size} bytes)\n", out.join(name).display());
+        let listed = "b.txt\nexecbox.toml\nmain.py\nsub\ntool.sh\n";
+        assert_eq!(std::fs::read_to_string(out.join("b.txt")).unwrap(), listed);
+        assert_eq!(std::fs::read_to_string(out.join("sub/a.txt")).unwrap(), format!("{word}\n"));
+        assert!(
+            told.contains(&line("sub/a.txt", word.len() + 1)) && told.contains(&line("b.txt", listed.len())),
+            "{told}"
+        );
+        assert!(!out.join("c.log").exists(), "only what the globs ask for");
+    }
+}
+
+#[test]
+fn a_project_that_is_undecided_or_broken_is_a_mistake_of_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["main.py", "main.js"] {
+        std::fs::write(folder.path().join(name), "").unwrap();
+    }
+    let run = || {
+        let output = execbox(&["run", folder.path().to_str().unwrap()], "");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, told) = run();
+    assert!(code == Some(2) && told.contains("node (main.js) or python (main.py)"), "{told}");
+    std::fs::write(folder.path().join("execbox.toml"), "entrypont = \"main.py\"").unwrap();
+    let (code, told) = run();
+    assert!(code == Some(2) && told.contains("execbox.toml: line 1, column 1: unknown field"), "{told}");
+}
+
 #[test]
 fn a_limit_says_in_a_sentence_what_happened() {
     let output = execbox(&["run", "-", "--language", "bash", "--timeout", "1"], "sleep 60");
