@@ -213,11 +213,11 @@ mod tests {
 
     /// Language and entrypoint of a project. `package` is what its package.json says.
     fn found(
+        catalogue: &Catalogue,
         entrypoint: Option<&str>,
         paths: &[&str],
         package: &str,
     ) -> Result<(String, Option<String>), RuntimeError> {
-        let catalogue = Catalogue::load(None).unwrap();
         let entries = project(paths);
         let contents = Contents::from([("package.json".to_owned(), package.as_bytes().to_vec())]);
         let view = catalogue.view(&entries, &contents);
@@ -227,14 +227,16 @@ mod tests {
 
     #[test]
     fn an_entrypoint_tells_the_language() {
+        let catalogue = Catalogue::load(None).unwrap();
         for (entrypoint, language) in [("src/run.mjs", "node"), ("A.PY", "python"), ("x.tar.sh", "bash")] {
-            assert_eq!(found(Some(entrypoint), &[], "").unwrap().0, language, "{entrypoint}");
+            assert_eq!(found(&catalogue, Some(entrypoint), &[], "").unwrap().0, language, "{entrypoint}");
         }
     }
 
     /// What people expect of a project; the table in `docs/projects.md` is made of it.
     #[test]
     fn a_project_is_what_most_speaks_for() {
+        let catalogue = Catalogue::load(None).unwrap();
         for (paths, language, entrypoint) in [
             // An entrypoint by convention, whatever else is there.
             (&["main.py", "tool.sh", "native.c"][..], "python", Some("main.py")),
@@ -283,6 +285,7 @@ mod tests {
             (&["app.py", "run.sh", "query.sql"], "python", Some("app.py")),
             (&["build.sh", "shop.kt"], "kotlin", Some("shop.kt")),
             (&["run.sh", "lib/a.sh"], "bash", Some("run.sh")),
+            (&["report.sh", "schema.sql"], "bash", Some("report.sh")),
             (&["schema.sql", "notes.md"], "sqlite", Some("schema.sql")),
             (&["main.sh", "tool.py"], "bash", Some("main.sh")),
             // Languages that are written beside each other.
@@ -303,12 +306,13 @@ mod tests {
             (&["build.zig", "src/root.zig"], "zig", Some("src/root.zig")),
         ] {
             let expected = (language.to_owned(), entrypoint.map(str::to_owned));
-            assert_eq!(found(None, paths, "").as_ref(), Ok(&expected), "{paths:?}");
+            assert_eq!(found(&catalogue, None, paths, "").as_ref(), Ok(&expected), "{paths:?}");
         }
     }
 
     #[test]
     fn package_json_names_where_a_project_starts() {
+        let catalogue = Catalogue::load(None).unwrap();
         for (paths, package, language, entrypoint) in [
             (&["bin/run.js", "index.js"][..], r#"{"main": "bin/run.js"}"#, "node", "bin/run.js"),
             (&["bin/run.js", "index.js"], r#"{"main": "./bin/run"}"#, "node", "bin/run.js"),
@@ -330,12 +334,13 @@ mod tests {
         ] {
             let paths = [&["package.json"][..], paths].concat();
             let expected = Ok((language.to_owned(), Some(entrypoint.to_owned())));
-            assert_eq!(found(None, &paths, package), expected, "{paths:?} {package}");
+            assert_eq!(found(&catalogue, None, &paths, package), expected, "{paths:?} {package}");
         }
     }
 
     #[test]
     fn an_undecided_project_is_refused_with_the_choices() {
+        let catalogue = Catalogue::load(None).unwrap();
         for (entrypoint, paths, code, says) in [
             (Some("main.cob"), &["main.cob"][..], "unknown_language", "main.cob"),
             (Some("Makefile"), &["Makefile"], "unknown_language", "Makefile"),
@@ -365,7 +370,7 @@ mod tests {
             (None, &["data.csv", "README.md", "x.h"], "no_entrypoint", "GET /api/v1/runtimes"),
             (None, &[], "no_entrypoint", "main.py"),
         ] {
-            let error = found(entrypoint, paths, "").unwrap_err();
+            let error = found(&catalogue, entrypoint, paths, "").unwrap_err();
             assert_eq!(error.code(), code, "{entrypoint:?} {paths:?}: {error}");
             assert!(error.to_string().contains(says), "{entrypoint:?} {paths:?}: {error}");
         }

@@ -1,6 +1,7 @@
 //! The real server over the real Engine. These tests fail, and do not skip, where there is no Engine.
 //!
 //! - [`examples`]: projects under `examples/`, sync and async; [`runtimes`]: all of them, and the faulty ones of each runtime.
+//! - [`detected`]: projects that say nothing of language and entrypoint.
 //! - [`behaviours`]: every hostile project under `tests/fixtures/`, with the exact reason.
 //! - [`sweep`]: what must be as before once a hostile case is over.
 //! - [`profile`]: what `inspect` says of a container, field by field.
@@ -49,6 +50,7 @@ mod crash_points;
 mod crash_random;
 mod crash_work;
 mod descriptors;
+mod detected;
 mod engine;
 mod engine_faults;
 mod engine_restarts;
