@@ -156,7 +156,7 @@ fn check(
     caps::env(&submission.env)?;
     caps::artifacts(submission.artifacts.as_deref())?;
     let (language, entrypoint) = (submission.language.as_deref(), submission.entrypoint.as_deref());
-    let start = start::find(catalogue, language, entrypoint, entries, &catalogue.view(entries, contents))?;
+    let start = start::find(catalogue, language, entrypoint, entries, contents)?;
     let command = start.runtime.command(&Invocation {
         entrypoint: &start.entrypoint,
         args: &args,

@@ -115,7 +115,6 @@ fn check_claims(runtimes: &[(String, Runtime)]) -> Result<(), CatalogueError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::archive::Contents;
 
     /// Runtimes of these names, versions, aliases and extensions.
     pub(in crate::runtime) fn catalogue_of(of: &[(&str, &str, &[&str], &[&str])]) -> Catalogue {
@@ -207,10 +206,7 @@ pub(super) mod tests {
             (catalogue.resolve("pydata").unwrap(), catalogue.resolve("python@3.13").unwrap());
         assert_eq!(pydata.base_image(), Some(python.image_name()));
         assert!(pydata.is_variant());
-        assert_eq!(
-            catalogue.detect(Some("a.py"), &catalogue.view(&[], &Contents::new())).unwrap().name,
-            "python"
-        );
+        assert_eq!(catalogue.of_file("a.py").unwrap().name, "python");
     }
 
     #[test]

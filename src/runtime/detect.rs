@@ -31,20 +31,20 @@ enum Count {
 }
 
 impl Catalogue {
-    /// The newest runtime of the language that the entrypoint's extension tells, else of the one that most speaks for.
+    /// The newest runtime of the language that has files of this extension.
+    ///
+    /// # Errors
+    /// No language has.
+    pub fn of_file(&self, path: &str) -> Result<Arc<Runtime>, RuntimeError> {
+        let found = self.newest().find(|runtime| runtime.has_extension(path));
+        found.cloned().ok_or_else(|| RuntimeError::UnknownExtension { entrypoint: shown(path) })
+    }
+
+    /// The newest runtime of the language that most speaks for.
     ///
     /// # Errors
     /// No language fits, or more than one equally.
-    pub fn detect(
-        &self,
-        entrypoint: Option<&str>,
-        view: &ProjectView<'_>,
-    ) -> Result<Arc<Runtime>, RuntimeError> {
-        if let Some(entrypoint) = entrypoint {
-            let found = self.newest().find(|runtime| runtime.has_extension(entrypoint));
-            let unknown = || RuntimeError::UnknownExtension { entrypoint: shown(entrypoint) };
-            return found.cloned().ok_or_else(unknown);
-        }
+    pub fn detect(&self, view: &ProjectView<'_>) -> Result<Arc<Runtime>, RuntimeError> {
         let mut claims = self.claims(view, Count::Own);
         if claims.is_empty() {
             claims = self.claims(view, Count::All);
@@ -221,7 +221,10 @@ mod tests {
         let entries = project(paths);
         let contents = Contents::from([("package.json".to_owned(), package.as_bytes().to_vec())]);
         let view = catalogue.view(&entries, &contents);
-        let runtime = catalogue.detect(entrypoint, &view)?;
+        let runtime = match entrypoint {
+            Some(entrypoint) => catalogue.of_file(entrypoint)?,
+            None => catalogue.detect(&view)?,
+        };
         Ok((runtime.name.clone(), runtime.find_entrypoint(&view).ok()))
     }
 

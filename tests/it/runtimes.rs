@@ -75,7 +75,7 @@ fn the_language_of_every_example_is_found() {
         for project in described(&format!("examples/{language}")) {
             let project = format!("examples/{language}/{project}");
             let (entries, contents) = (entries(&project), Contents::new());
-            let detected = catalogue.detect(None, &catalogue.view(&entries, &contents));
+            let detected = catalogue.detect(&catalogue.view(&entries, &contents));
             let detected = detected.unwrap_or_else(|error| panic!("{project}: {error}"));
             assert_eq!(&detected.name, found, "{project}");
         }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::archive::{Entry, EntryKind};
+use crate::archive::{Contents, Entry, EntryKind};
 use crate::execution::intake::IntakeError;
-use crate::runtime::{Catalogue, ProjectView, Runtime, shown};
+use crate::runtime::{Catalogue, Runtime, shown};
 
 /// What was found.
 #[derive(Debug)]
@@ -19,17 +19,18 @@ pub(super) fn find(
     language: Option<&str>,
     entrypoint: Option<&str>,
     entries: &[Entry],
-    view: &ProjectView<'_>,
+    contents: &Contents,
 ) -> Result<Start, IntakeError> {
     let entrypoint = entrypoint.map(|path| named(path, entries)).transpose()?;
-    let runtime = match language {
-        Some(language) => catalogue.resolve(language)?,
-        None => catalogue.detect(entrypoint.as_deref(), view)?,
-    };
-    let entrypoint = match entrypoint {
-        Some(entrypoint) => entrypoint,
-        None => runtime.find_entrypoint(view)?,
-    };
+    if let Some(entrypoint) = entrypoint {
+        let runtime =
+            language.map_or_else(|| catalogue.of_file(&entrypoint), |name| catalogue.resolve(name))?;
+        return Ok(Start { runtime, entrypoint });
+    }
+    let named = language.map(|language| catalogue.resolve(language)).transpose()?;
+    let view = catalogue.view(entries, contents);
+    let runtime = named.map_or_else(|| catalogue.detect(&view), Ok)?;
+    let entrypoint = runtime.find_entrypoint(&view)?;
     Ok(Start { runtime, entrypoint })
 }
 
@@ -67,7 +68,6 @@ fn missing(path: &str, entries: &[Entry]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::Contents;
 
     fn project(paths: &[&str]) -> Vec<Entry> {
         let entry = |path: &&str| match path.strip_suffix('/') {
@@ -83,8 +83,7 @@ mod tests {
         paths: &[&str],
     ) -> Result<(String, String), IntakeError> {
         let catalogue = Catalogue::load(None).unwrap();
-        let (entries, contents) = (project(paths), Contents::new());
-        find(&catalogue, language, entrypoint, &entries, &catalogue.view(&entries, &contents))
+        find(&catalogue, language, entrypoint, &project(paths), &Contents::new())
             .map(|start| (start.runtime.name.clone(), start.entrypoint))
     }
 
