@@ -1,11 +1,13 @@
 //! What a project says of itself: its files tell language and entrypoint, `execbox.toml` what else, its sources what the
 //! lint has to say.
 
+use execbox::runtime::{Catalogue, PathPattern};
 use execbox::store::{KeySpec, LintRule};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use crate::keys::{User, spec};
+use crate::projects::{Folder, repository, runtime_folders};
 use crate::test_app::{Answer, TestApp, tar_of};
 
 const SYNC: &str = "/api/v1/exec/sync";
@@ -210,4 +212,30 @@ async fn a_key_can_tell_findings_always_or_refuse_them() {
     assert_eq!(app.sandbox.jobs(), jobs, "nothing that was refused ran");
     blocked.post(SYNC, &json!({"code": "print(1)"})).await.assert_ok();
     app.finish().await;
+}
+
+/// One row for each language, as it is in the catalogue.
+#[test]
+fn the_page_on_projects_has_every_language() {
+    let page = std::fs::read_to_string(repository("docs/projects.md")).unwrap();
+    let catalogue = Catalogue::load(None).unwrap();
+    let cell = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ");
+    let mut missing = String::new();
+    for Folder { name, version, .. } in runtime_folders() {
+        let runtime = catalogue.resolve(&format!("{name}@{version}")).unwrap();
+        let texts =
+            |patterns: &[PathPattern]| cell(&patterns.iter().map(PathPattern::text).collect::<Vec<_>>());
+        let outranks = cell(&runtime.signs.outranks.iter().map(String::as_str).collect::<Vec<_>>());
+        let row = format!(
+            "| {name} | {} | {} | {outranks} |\n",
+            texts(&runtime.entrypoints),
+            texts(&runtime.signs.markers)
+        );
+        // Versions share a row, and a variant is never found.
+        let is_variant = runtime.base.as_ref().is_some_and(|base| base.extensions == runtime.extensions);
+        if !is_variant && !page.contains(&row) && !missing.contains(&row) {
+            missing.push_str(&row);
+        }
+    }
+    assert!(missing.is_empty(), "docs/projects.md lacks:\n{missing}");
 }
