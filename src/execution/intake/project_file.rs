@@ -192,6 +192,32 @@ mod tests {
         assert!(long.message.contains("over 65536 bytes"), "{long}");
     }
 
+    /// A test has a thread's stack, as a request that is checked has.
+    #[test]
+    fn a_file_that_nests_without_end_is_refused_at_once() {
+        let (open, dots) = ("[".repeat(60_000), vec!["a"; 30_000].join("."));
+        let inline = "{a=".repeat(20_000);
+        let tables: String = (0..6_000).map(|at| format!("[a.b{at}.c]\n")).collect();
+        for text in [
+            format!("x = {open}"),
+            format!("x = {open}{}", "]".repeat(5_000)),
+            format!("{dots} = 1"),
+            format!("[{dots}]"),
+            format!("[[{dots}]]"),
+            format!("[env]\n{dots} = 1"),
+            format!("[env]\nx.{dots} = 1"),
+            format!("args = [{open}"),
+            format!("x = {inline}"),
+            tables,
+            "env.a = 1\n".repeat(6_000),
+        ] {
+            let text = &text[..text.len().min(MAX_BYTES)];
+            let began = std::time::Instant::now();
+            assert_eq!(read(text.as_bytes()).unwrap_err().code, "bad_project_file", "{}", &text[..40]);
+            assert!(began.elapsed().as_secs() < 5, "{}: {:?}", &text[..40], began.elapsed());
+        }
+    }
+
     #[test]
     fn an_error_is_the_files_where_the_file_said_it() {
         let from = FromFile(vec![("config.pids", "limits.pids")]);
