@@ -9,6 +9,7 @@
 //! - [`profile_mutants`]: every field of the profile taken away, for `make mutants-profile`.
 //! - [`refusal`]: a server whose containers are looser than they should be does not serve.
 //! - [`host_reach`]: what a program finds of the host: nobody who listens, nothing secret.
+//! - [`artifacts`]: the files that come back, and how.
 //! - [`arrival`]: how files arrive in the workspace, whatever an archive says of them.
 //! - [`tampering`]: programs that change what later ones would use.
 //! - [`images`]: images of hostile make, and builds that fail or are cut off.
@@ -42,6 +43,7 @@
 )]
 
 mod arrival;
+mod artifacts;
 mod behaviours;
 mod big_work;
 mod command_line;
