@@ -80,7 +80,7 @@ pub(super) struct Args {
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
 
-    /// Say what is worth a word in the sources before the program runs, as `execbox serve` does with `"lint": true`.
+    /// Say at the end what is worth a word in the sources: advice, which changes nothing of the run.
     #[arg(long)]
     lint: bool,
 

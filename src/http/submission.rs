@@ -4,7 +4,7 @@ use actix_web::web;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::archive::{ArchiveLimits, Project, ProjectWriter};
+use crate::archive::{ArchiveLimits, Contents, Entry, EntryKind, Project, ProjectWriter};
 use crate::execution::intake::{LintMode, Submission};
 use crate::execution::spec::Stdin;
 use crate::http::error::{ApiError, Code};
@@ -25,7 +25,7 @@ impl Inline {
         request.drop_empty();
         let files = match (request.files.take(), request.code.take()) {
             (Some(files), _) if !files.is_empty() => {
-                default_to_first(&mut request, &files);
+                default_to_first(&mut request, &files, catalogue);
                 files.into_iter().enumerate().map(decode).collect::<Result<_, _>>()?
             }
             (_, Some(code)) => vec![(name_code(&mut request, catalogue), code.into_bytes())],
@@ -61,13 +61,20 @@ impl Inline {
 
 /// python-executor runs the first file when there is no `main.py`; other languages have their own way to find it, and a
 /// project may say it itself.
-fn default_to_first(request: &mut ExecRequest, files: &[InlineFile]) {
-    let python = |file: &InlineFile| file.name.to_ascii_lowercase().ends_with(".py");
-    let undecided = request.entrypoint.is_none() && request.language.is_none();
-    if undecided
-        && files.iter().all(|file| !["main.py", "__main__.py", "execbox.toml"].contains(&file.name.as_str()))
-        && let Some(first) = files.first().filter(|first| python(first))
-    {
+fn default_to_first(request: &mut ExecRequest, files: &[InlineFile], catalogue: &Catalogue) {
+    let said = ["main.py", "__main__.py", "execbox.toml"];
+    let undecided = request.entrypoint.is_none()
+        && request.language.is_none()
+        && files.iter().all(|file| !said.contains(&file.name.as_str()));
+    let Some(first) =
+        files.first().filter(|first| undecided && first.name.to_ascii_lowercase().ends_with(".py"))
+    else {
+        return;
+    };
+    let kind = EntryKind::File { size: 0, executable: false };
+    let entries: Vec<Entry> = files.iter().map(|file| Entry { path: file.name.clone(), kind }).collect();
+    let found = catalogue.detect(&catalogue.view(&entries, &Contents::new()));
+    if found.is_ok_and(|runtime| runtime.name == "python") {
         request.entrypoint = Some(first.name.clone());
     }
 }

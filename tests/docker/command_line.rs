@@ -85,6 +85,14 @@ fn a_folder_with_an_execbox_toml_runs_as_it_says_and_leaves_its_files() {
 }
 
 #[test]
+fn advice_comes_after_the_programs_own_words() {
+    let output = execbox(&["run", "-", "--language", "python", "--lint"], "\nprint(eval('6 * 7'))");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((stdout(&output).as_str(), output.status.code()), ("42\n", Some(0)), "{told}");
+    assert_eq!(told, "execbox: lint: main.py:2: runs text as code\n");
+}
+
+#[test]
 fn a_project_that_is_undecided_or_broken_is_a_mistake_of_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["main.py", "main.js"] {

@@ -82,6 +82,30 @@ async fn what_is_undecided_is_refused_with_every_choice() {
     app.finish().await;
 }
 
+/// python-executor's own clients name neither; what they send is Python.
+#[tokio::test]
+async fn the_first_inline_file_runs_only_where_all_is_python() {
+    let app = TestApp::start().await;
+    for (names, expected) in [
+        (&["b.py", "a.py"][..], Some(("python", "b.py"))),
+        (&["b.py", "a.py", "data.csv", "run.sh"], Some(("python", "b.py"))),
+        (&["tool.py", "main.go", "go.mod"], Some(("go", "/work/.execbox/main"))),
+        (&["b.py", "a.js"], None),
+    ] {
+        let files: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &b""[..])).collect();
+        let answer = app.post_json(SYNC, &inline(&files, json!({}))).await;
+        match expected {
+            None => assert!(answer.assert_problem(400, "ambiguous_language").contains("python (b.py)")),
+            Some((language, word)) => {
+                let given = given(&answer);
+                assert_eq!(given["language"], language, "{names:?}");
+                assert!(given["argv"].as_array().unwrap().contains(&json!(word)), "{given}");
+            }
+        }
+    }
+    app.finish().await;
+}
+
 const WHOLE: &[u8] = br#"
 language = "node"
 entrypoint = "shop.js"

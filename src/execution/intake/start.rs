@@ -29,9 +29,25 @@ pub(super) fn find(
     }
     let named = language.map(|language| catalogue.resolve(language)).transpose()?;
     let view = catalogue.view(entries, contents);
-    let runtime = named.map_or_else(|| catalogue.detect(&view), Ok)?;
-    let entrypoint = runtime.find_entrypoint(&view)?;
-    Ok(Start { runtime, entrypoint })
+    let runtime = named.map_or_else(|| catalogue.detect(&view), Ok);
+    let start = runtime.and_then(|runtime| {
+        let entrypoint = runtime.find_entrypoint(&view)?;
+        Ok(Start { runtime, entrypoint })
+    });
+    start.map_err(|error| too_high(error.into(), entries))
+}
+
+/// Archives are often packed from one folder too high; nothing is found then where it is looked for.
+fn too_high(error: IntakeError, entries: &[Entry]) -> IntakeError {
+    let top = |entry: &'_ Entry| entry.path.split_once('/').map(|(folder, _)| folder.to_owned());
+    let mut files = entries.iter().filter(|entry| entry.kind != EntryKind::Dir);
+    let Some(folder) = files.next().and_then(top) else { return error };
+    if files.any(|entry| top(entry).as_deref() != Some(&folder)) {
+        return error;
+    }
+    let message =
+        format!("{}; all files are in `{}`: pack what is in that folder", error.message, shown(&folder));
+    IntakeError { message, ..error }
 }
 
 /// The file that the caller names, in the project's own spelling.
@@ -57,7 +73,7 @@ fn named(asked: &str, entries: &[Entry]) -> Result<String, IntakeError> {
     }
 }
 
-/// Archives are often packed from one folder too high, so a file of the same name elsewhere is worth a word.
+/// A file of the same name elsewhere is worth a word.
 fn missing(path: &str, entries: &[Entry]) -> String {
     let name = path.rsplit('/').next();
     let elsewhere = entries.iter().find(|entry| entry.path.rsplit('/').next() == name);
@@ -112,6 +128,15 @@ mod tests {
             (Some("python@2"), None, &["main.py"], "unknown_version", "python 3.13"),
             (None, None, &["main.py", "main.sh"], "ambiguous_language", "bash (main.sh) or python (main.py)"),
             (None, None, &[], "no_entrypoint", "main.py"),
+            (
+                None,
+                None,
+                &["p/", "p/a.py", "p/b.py"],
+                "no_entrypoint",
+                "; all files are in `p`: pack what is in",
+            ),
+            (None, None, &["p/main.py", "p/main.js"], "ambiguous_language", "; all files are in `p`: pack"),
+            (None, None, &["p/a.py", "q/b.py"], "no_entrypoint", "name one of p/a.py, q/b.py"),
             (Some("python"), None, &["a.py", "b.py"], "no_entrypoint", "main.py or __main__.py"),
             (Some("python"), None, &["main.js"], "no_entrypoint", "single .py file"),
             (None, Some("main.py"), &["proj/main.py"], "no_entrypoint", "there is `proj/main.py`"),
