@@ -16,10 +16,11 @@ use crate::limits::RequestedLimits;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"code": "print(6 * 7)", "language": "python"}))]
 pub(super) struct ExecRequest {
-    /// File to run; found from the project when absent.
+    /// File to run. When absent, the project's `execbox.toml` says it, or its files do.
     #[schema(example = "main.py")]
     pub(super) entrypoint: Option<String>,
-    /// Runtime's name, alias, or `name@version` with a semver range; found from the entrypoint when absent.
+    /// Runtime's name, alias, or `name@version` with a semver range. When absent, the project's `execbox.toml` says it, or
+    /// the entrypoint's extension, or the project's files.
     #[schema(example = "python")]
     pub(super) language: Option<String>,
     /// `"3.13"` means `language: python@3.13`.

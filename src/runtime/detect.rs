@@ -261,6 +261,7 @@ mod tests {
             (&["pyproject.toml", "tool.py", "native.c", "native.js"], "python", Some("tool.py")),
             (&["requirements.txt", "a.py", "b.py", "c.js"], "python", None),
             (&["Makefile", "list.c", "tree.c", "gen.py"], "c", Some("list.c")),
+            (&["Makefile", "shop.f90", "gen.py"], "fortran", Some("shop.f90")),
             (&["CMakeLists.txt", "app.cpp", "list.c"], "c++", Some("app.cpp")),
             (&["Shop.csproj", "Shop.cs", "Cart.cs", "site.js"], "c#", Some("Cart.cs")),
             (
@@ -367,6 +368,13 @@ mod tests {
                 &["a.py", "b.py", "c.py", "d.go"],
                 "ambiguous_language",
                 "go (d.go) or python (one of a.py, b.py, c.py)",
+            ),
+            // Make builds both.
+            (
+                None,
+                &["Makefile", "shop.ml", "stubs.c"],
+                "ambiguous_language",
+                "c (stubs.c) or ocaml (shop.ml)",
             ),
             (None, &["app.kt", "cart.java"], "ambiguous_language", "java (cart.java) or kotlin (app.kt)"),
             (None, &["notes.txt", "main.py/"], "no_entrypoint", "main.py"),
