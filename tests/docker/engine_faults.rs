@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -19,6 +20,11 @@ async fn server(proxy: &FaultProxy, more: &[&str]) -> Server {
     let host = proxy.host();
     // The calls of an execution are counted, so none is made in the background.
     Server::start_with(&[&["--docker-host", &host, "--warm-max", "0"], more].concat()).await
+}
+
+/// Each execution makes all the calls there are, for it has its own container.
+async fn server_of_single_use(proxy: &FaultProxy) -> Server {
+    server(proxy, &["--reuse", "never"]).await
 }
 
 /// Posts until it is accepted: a refusal is allowed while the Engine is doubted, and must say when to come again.
@@ -59,7 +65,7 @@ fn program_on_disk() -> Value {
 /// As SQLite is tested: the n-th call to the Engine fails, for every n, until an execution needs fewer calls.
 async fn fail_each_call(program: &Value, calls: &[&'static str]) {
     let proxy = FaultProxy::start();
-    let server = server(&proxy, &[]).await;
+    let server = server_of_single_use(&proxy).await;
     run(&server, program).await;
     let kinds = [
         Fault::Refuse,
@@ -128,7 +134,7 @@ async fn a_runner_that_is_there_is_never_written_again() {
 #[tokio::test]
 async fn an_execution_makes_four_calls_in_their_order() {
     let proxy = FaultProxy::start();
-    let server = server(&proxy, &[]).await;
+    let server = server_of_single_use(&proxy).await;
     run(&server, &program()).await;
     engine::assert_gone(&server.label()).await;
     proxy.take_calls();
@@ -160,24 +166,56 @@ async fn a_second_fault_on_top_of_a_lost_stream_changes_nothing() {
     server.finish().await;
 }
 
+/// Runs it with the stream of the next container cut after so many bytes. Gives how many containers that took.
+async fn run_cut(proxy: &FaultProxy, server: &Server, bytes: usize) -> usize {
+    proxy.arm(Target::Kind("attach"), Fault::Cut(bytes));
+    let result = run(server, &program()).await;
+    assert_exact(&result, &format!("cut after {bytes} bytes"));
+    proxy.take_calls().iter().filter(|call| *call == "attach").count()
+}
+
 /// The stream of the program's output ends after any number of bytes.
 #[tokio::test]
 async fn a_stream_that_is_cut_anywhere_is_never_half_a_result() {
     let proxy = FaultProxy::start();
-    let server = server(&proxy, &[]).await;
+    let server = server_of_single_use(&proxy).await;
     run(&server, &program()).await;
     let mut lost = 0;
     for bytes in (100..2_000).step_by(60) {
-        proxy.arm(Target::Kind("attach"), Fault::Cut(bytes));
-        let result = run(&server, &program()).await;
+        let containers = run_cut(&proxy, &server, bytes).await;
         assert_eq!(proxy.disarm(), ["attach"]);
-        assert_exact(&result, &format!("cut after {bytes} bytes"));
-        if result["attempt"] == 1 {
+        if containers == 1 {
             break;
         }
         lost += 1;
     }
     assert!(lost >= 5, "the cuts must meet the stream, and met it {lost} times");
+    server.finish().await;
+}
+
+/// The same in the first, the second or the third execution of a container, or between two.
+#[tokio::test]
+async fn a_stream_of_several_executions_that_is_cut_anywhere_is_never_half_a_result() {
+    let proxy = FaultProxy::start();
+    let server = server(&proxy, &["--reuse", "tenant"]).await;
+    let mut lost = 0;
+    for bytes in (100..2_500).step_by(100) {
+        let docker = engine::engine().await;
+        for container in engine::containers(&server.label()).await {
+            // The server may be faster.
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            drop(docker.remove_container(&container, Some(options)).await);
+        }
+        proxy.take_calls();
+        let mut containers = run_cut(&proxy, &server, bytes).await;
+        for _ in 0..2 {
+            assert_exact(&run(&server, &program()).await, &format!("after a cut at {bytes} bytes"));
+            containers += proxy.take_calls().iter().filter(|call| *call == "attach").count();
+        }
+        assert_eq!(proxy.disarm(), ["attach"]);
+        lost += containers - 1;
+    }
+    assert!(lost >= 10, "the cuts must meet the stream, and met it {lost} times");
     server.finish().await;
 }
 

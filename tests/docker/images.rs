@@ -114,7 +114,7 @@ async fn what_an_image_says_about_its_start_does_not_count() {
     for word in ["started-by-image", "health", "SECRET", "canary", "LD_PRELOAD", "BASH_ENV", "PATH=/evil"] {
         assert!(!said.iter().any(|line| line.contains(word)), "{word}: {result:#}");
     }
-    assert_eq!(*said.last().unwrap(), "/.execbox-runner/execbox __runner", "{result:#}");
+    assert!(said.last().unwrap().starts_with("/.execbox-runner/execbox __runner"), "{result:#}");
     server.finish().await;
     remove("crafted").await;
 }

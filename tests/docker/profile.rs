@@ -37,7 +37,29 @@ fn is_nothing(value: &Value) -> bool {
 
 #[tokio::test]
 async fn a_container_has_the_whole_profile() {
-    assert_profile(&inspected(&[]).await);
+    assert_profile(&inspected(&["--reuse", "never"]).await);
+}
+
+/// What a room has instead, the container lacks; all else is the same.
+#[tokio::test]
+async fn a_container_of_rooms_has_the_rest_of_the_profile() {
+    let mut found = inspected(&["--reuse", "tenant"]).await;
+    let user = found["Config"]["User"].as_str().unwrap().split_once(':').unwrap().0.to_owned();
+    let rooms: Value = serde_json::from_str(found["Config"]["Cmd"][1].as_str().unwrap()).unwrap();
+    let host = &mut found["HostConfig"];
+    let nothing = "ro,noexec,nosuid,nodev,size=4096,nr_inodes=1";
+    assert_eq!(host["Tmpfs"], json!({"/work": nothing, "/tmp": nothing}));
+    host["Tmpfs"] = json!({"/work": work_options(&user), "/tmp": tmp_options()});
+    let covered = |own: &Value, rest: &Value| {
+        json!([own.as_array().unwrap().as_slice(), rest.as_array().unwrap().as_slice()].concat())
+    };
+    for (field, own) in [("MaskedPaths", "masked"), ("ReadonlyPaths", "readonly")] {
+        host[field] = covered(&rooms[own], &host[field]);
+    }
+    // One runner in the room, and the one that makes rooms.
+    assert_eq!(std::mem::replace(&mut host["PidsLimit"], json!(129)), 130, "PidsLimit");
+    found["Config"]["Cmd"] = json!(["__runner"]);
+    assert_profile(&found);
 }
 
 /// Only the workspace differs, and the memory that it would have taken.
@@ -61,6 +83,10 @@ async fn a_container_whose_workspace_is_on_disk_has_the_rest_of_the_profile() {
 
 fn work_options(uid: &str) -> String {
     format!("rw,exec,nosuid,nodev,size={},nr_inodes=65536,uid={uid},gid={uid},mode=0700", 256 * MIB)
+}
+
+fn tmp_options() -> String {
+    format!("rw,noexec,nosuid,nodev,size={},nr_inodes=1024,mode=1777", 16 * MIB)
 }
 
 /// Holds what `inspect` says of a container with the default limits against the profile, field by field.
@@ -132,8 +158,7 @@ fn assert_file_systems(inspected: &Value) {
     let host = &inspected["HostConfig"];
     let (uid, _) = inspected["Config"]["User"].as_str().unwrap().split_once(':').expect("User is no uid:gid");
     let work = work_options(uid);
-    let tmp = format!("rw,noexec,nosuid,nodev,size={},nr_inodes=1024,mode=1777", 16 * MIB);
-    assert_eq!(host["Tmpfs"], json!({"/work": work, "/tmp": tmp}), "Tmpfs");
+    assert_eq!(host["Tmpfs"], json!({"/work": work, "/tmp": tmp_options()}), "Tmpfs");
     let mounts = inspected["Mounts"].as_array().unwrap();
     assert_eq!(mounts.len(), 1, "{mounts:?}");
     assert_fields(&mounts[0], &json!({"Type": "volume", "Destination": "/.execbox-runner", "RW": false}));
