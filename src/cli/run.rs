@@ -1,6 +1,6 @@
 //! `execbox run`: one project, here and now, as its interpreter would run it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ use crate::cli::signals::Signals;
 use crate::cli::{artifacts, engine, output};
 use crate::config::{Config, LimitConfig};
 use crate::execution::id::Tenant;
-use crate::execution::intake::{LintMode, Submission};
+use crate::execution::intake::{LintMode, Script, Submission};
 use crate::execution::live::{Channel, Follower, LiveEvent};
 use crate::execution::service::{Mode, Service, Submitted};
 use crate::execution::spec::Stdin;
@@ -208,9 +208,10 @@ fn submission(args: &Args, packed: Packed) -> Submission {
         stdin,
         limits: args.given_limits(),
         eval_last_expr: false,
+        script: Script::default(),
         // Without a folder for them there is nothing to collect.
         artifacts: if args.output.is_some() { None } else { Some(Vec::new()) },
-        labels: std::collections::BTreeMap::new(),
+        labels: BTreeMap::new(),
         lint: if args.lint { LintMode::Advise } else { LintMode::Off },
         notices: Vec::new(),
     }
@@ -364,6 +365,8 @@ mod tests {
             duration_us: 0,
             timings: Timings::default(),
             result: None,
+            return_value: None,
+            results: BTreeMap::new(),
             diagnosis: None,
             notices: Vec::new(),
         })

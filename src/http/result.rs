@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::execution::json::Json;
 use crate::execution::state::{Execution, Finished, Output};
 use crate::sandbox;
 
@@ -66,6 +67,14 @@ pub(super) struct ExecResult {
     /// `repr` of the last expression, when it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<String>,
+    /// What the called function returned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    return_value: Option<Json>,
+    /// What the program saved, by key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false, value_type = BTreeMap<String, serde_json::Value>)]
+    results: BTreeMap<String, Json>,
     /// The compile phase, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) compile: Option<Compile>,
@@ -165,6 +174,8 @@ pub(super) struct Truncated {
     stdout: bool,
     stderr: bool,
     artifacts: bool,
+    /// Some of what the program handed back.
+    results: bool,
 }
 
 /// What the program used.
@@ -219,6 +230,8 @@ impl ExecResult {
             error_line: said.line,
             error_message: said.message,
             result: finished.and_then(|finished| finished.result.clone()),
+            return_value: finished.and_then(|finished| finished.return_value.clone()),
+            results: finished.map(|finished| finished.results.clone()).unwrap_or_default(),
             compile: finished.and_then(|finished| compile(output, finished)),
             artifacts: finished.map(artifacts).unwrap_or_default(),
             truncated: finished.map(|finished| Truncated::from(finished.truncated)),
@@ -268,7 +281,7 @@ fn timings(finished: &Finished) -> Timings {
 
 impl From<sandbox::Truncated> for Truncated {
     fn from(cut: sandbox::Truncated) -> Self {
-        Self { stdout: cut.stdout, stderr: cut.stderr, artifacts: cut.artifacts }
+        Self { stdout: cut.stdout, stderr: cut.stderr, artifacts: cut.artifacts, results: cut.results }
     }
 }
 

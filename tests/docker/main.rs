@@ -15,6 +15,7 @@
 //! - [`images`]: images of hostile make, and builds that fail or are cut off.
 //! - [`exhaustion`]: processors, descriptors and signals of the server.
 //! - [`figures`]: how far over its deadline a program gets, how fast a kill is, how exact output, for `make figures`.
+//! - [`script`]: data in and results out, whatever the language; [`script_python`] and its likes: in each of them.
 //! - [`output`]: nothing lost, nothing mixed up, many at a time.
 //! - [`leaks`]: what one tenant plants, another never finds.
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
@@ -78,6 +79,8 @@ mod refusal;
 #[allow(dead_code, reason = "`make hostile` and tests/it use the rest of it")]
 mod registry;
 mod runtimes;
+mod script;
+mod script_python;
 mod server;
 mod storage;
 mod sweep;
