@@ -164,6 +164,8 @@ def plain_of(value):
         return str(value)
     if ("enum", "Enum") in names:
         return value.value
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        return {name: getattr(value, name) for name in value.__dataclass_fields__}
     if hasattr(value, "__fspath__"):
         return os.fspath(value)
     if "numpy" in modules:
@@ -184,15 +186,12 @@ def plain_of_numpy(value):
     if kind in "iufb" and hasattr(value, "tolist"):
         return value.tolist()
     if kind == "M":
-        texts = value.astype(str).tolist()
-        return without_nat(texts)
+        return without_nat(value.astype(str).tolist())
     if kind == "m":
-        seconds = (value / value.dtype.type(1, "s")).tolist()
-        return seconds
+        return (value / value.dtype.type(1, "s")).tolist()
     if kind in "USO" and hasattr(value, "tolist"):
-        plain = value.tolist()
         # Bytes are no text, and say so where they are met.
-        return plain
+        return value.tolist()
     return value
 
 
