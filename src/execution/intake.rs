@@ -191,7 +191,7 @@ fn check(
         command,
         stdin: submission.stdin,
         limits,
-        artifacts: submission.artifacts,
+        artifacts: submission.script.artifacts(submission.artifacts),
         labels: submission.labels,
         notices,
     })

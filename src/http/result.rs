@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::execution::json::Json;
 use crate::execution::state::{Execution, Finished, Output};
+use crate::http::mime;
 use crate::sandbox;
 
 /// An execution and its result so far. `execution_id`, `status` and `exit_code` are always there.
@@ -254,7 +255,7 @@ pub(super) fn artifacts(finished: &Finished) -> Vec<ArtifactItem> {
         path: artifact.path.clone(),
         size: artifact.size,
         sha256: artifact.sha256.clone(),
-        mime: mime_guess::from_path(&artifact.path).first_or_octet_stream().to_string(),
+        mime: mime::of(&artifact.path),
     };
     finished.artifacts.iter().map(item).collect()
 }

@@ -16,6 +16,7 @@
 //! - [`exhaustion`]: processors, descriptors and signals of the server.
 //! - [`figures`]: how far over its deadline a program gets, how fast a kill is, how exact output, for `make figures`.
 //! - [`script`]: data in and results out, whatever the language; [`script_python`] and its likes: in each of them.
+//! - [`plots`]: plots that nobody saved.
 //! - [`output`]: nothing lost, nothing mixed up, many at a time.
 //! - [`leaks`]: what one tenant plants, another never finds.
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
@@ -67,6 +68,7 @@ mod leaks;
 mod lifecycle;
 mod output;
 mod patience;
+mod plots;
 mod pool;
 mod private_engine;
 mod probe;

@@ -146,6 +146,26 @@ async fn data_and_results_outlive_the_server() {
     server.finish().await;
 }
 
+/// The examples read a file; the same scripts, unchanged, take rows from the request.
+#[tokio::test]
+async fn the_sample_scripts_take_rows_from_the_request_too() {
+    let server = Server::start().await;
+    let rows = json!([{"city": "Oslo", "temperature": 1, "sunny": 2}, {"city": "Oslo", "temperature": 3, "sunny": 2}]);
+    let code = include_str!("../../examples/python-data/statistics/main.py");
+    let result = run(&server, "python-data", code, json!({"script": true, "input_data": rows})).await;
+    assert_eq!(handed_back(&result)["statistics"]["temperature"]["mean"], 2.0, "{result:#}");
+    assert_eq!(result["results"]["by_city"], json!({"Oslo": 4}), "{result:#}");
+    let code = include_str!("../../examples/r/correlation/main.R");
+    let columns = json!({"x": [1, 2, 3], "y": [3, 2, 1]});
+    for data in [json!([{"x": 1, "y": 3}, {"x": 2, "y": 2}, {"x": 3, "y": 1}]), columns] {
+        let result =
+            run(&server, "r", code, json!({"script": true, "input_data": data, "capture_plots": true})).await;
+        let correlation = json!({"x": {"x": 1, "y": -1}, "y": {"x": -1, "y": 1}});
+        assert_eq!(handed_back(&result)["correlation"], correlation, "{result:#}");
+    }
+    server.finish().await;
+}
+
 /// It takes room in the workspace like any other file, and says so.
 #[tokio::test]
 async fn data_that_does_not_fit_the_workspace_is_refused() {

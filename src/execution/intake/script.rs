@@ -13,6 +13,8 @@ use crate::runtime::{BUILD_DIR, Command, INPUT_VARIABLE, Wants, shown};
 
 /// The file's name in the folder that no project may bring, and of which nothing comes back.
 const FILE: &str = "input.json";
+/// Names of the plots that are kept.
+const PLOTS: &str = "plot_*.png";
 /// Characters of a function's name.
 const MAX_CALL: usize = 128;
 
@@ -78,6 +80,12 @@ impl Script {
             return Err(IntakeError::new("input_too_large", message));
         }
         Ok(())
+    }
+
+    /// Globs of what comes back: whoever asks for plots and for other files by name gets both.
+    pub(super) fn artifacts(&self, globs: Option<Vec<String>>) -> Option<Vec<String>> {
+        let plots = self.capture_plots.then(|| PLOTS.to_owned());
+        globs.map(|globs| globs.into_iter().chain(plots).collect())
     }
 
     /// Puts the file into the project, and its name into the environment, where there is something to say.
