@@ -292,6 +292,8 @@ function changeProgram(change) {
     });
 }
 
+// Not for the processes that the program forks.
+process.execArgv = process.execArgv.filter((word) => !["--experimental-vm-modules", "--require", __filename].includes(word));
 if (input.script) defineNames();
 if (isMainThread && input.call) {
     changeProgram(withCall);

@@ -3,6 +3,8 @@
 # names. The names are attached, not assigned, so that rm(list = ls()) leaves them alone; the packages that a script finds
 # attached are not here yet.
 local({
+  # Not for the R processes that the script starts.
+  Sys.unsetenv("R_PROFILE_USER")
   input <- jsonlite::fromJSON(Sys.getenv("EXECBOX_INPUT"))
   names <- new.env()
   workspace <- input$workspace

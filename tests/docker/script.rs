@@ -166,6 +166,36 @@ async fn the_sample_scripts_take_rows_from_the_request_too() {
     server.finish().await;
 }
 
+/// Code blocks of `docs/scripts.md` that are programs, by language.
+fn programs(page: &str) -> Vec<(&str, &str)> {
+    // Prose and blocks take turns.
+    let blocks = page.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+    blocks.filter(|(language, _)| !matches!(*language, "" | "sh" | "json")).collect()
+}
+
+#[tokio::test]
+async fn the_page_about_scripts_says_what_is() {
+    let page = include_str!("../../docs/scripts.md");
+    let server = Server::start().await;
+    let mut languages = Vec::new();
+    for (language, code) in programs(page) {
+        let asked = json!({"script": language != "perl", "parameters": {"factor": 10}, "input_data": [{"n": 1}, {"n": 2}]});
+        let result = run(&server, language, code, asked).await;
+        assert_eq!(handed_back(&result), &json!({"total": 30, "files": 0}), "{language}");
+        languages.push(language);
+    }
+    assert_eq!(languages, ["python", "node", "typescript", "r", "bash", "perl"]);
+    let perl = "open(my $in, '<', $ENV{EXECBOX_INPUT}); print <$in>;";
+    let asked = json!({"parameters": {"factor": 10}, "input_data": [{"n": 1}, {"n": 2}]});
+    let result = run(&server, "perl", perl, asked).await;
+    let shown =
+        page.split_once("path of a JSON file:\n\n```json\n").unwrap().1.split_once("\n```").unwrap().0;
+    let [shown, file]: [Value; 2] =
+        [shown, result["stdout"].as_str().unwrap()].map(|json| serde_json::from_str(json).unwrap());
+    assert_eq!(file, shown, "the file that the page shows");
+    server.finish().await;
+}
+
 /// It takes room in the workspace like any other file, and says so.
 #[tokio::test]
 async fn data_that_does_not_fit_the_workspace_is_refused() {

@@ -131,6 +131,35 @@ if (require.main === module) console.log("never");
     server.finish().await;
 }
 
+/// What was asked for concerns the program, not what it starts.
+#[tokio::test]
+async fn processes_that_a_program_starts_are_ordinary_ones() {
+    let server = Server::start().await;
+    let node = r#"
+const { fork } = require("node:child_process");
+function main() {
+  if (process.send) return process.send("called");
+  return new Promise((done) => {
+    const said = [];
+    const child = fork(__filename);
+    child.on("message", (message) => said.push(message));
+    child.on("exit", (code) => done({ said, code, names: typeof saveResult }));
+  });
+}
+if (require.main === module && process.send) process.send("ran");
+"#;
+    let result = run(&server, "node", node, json!({"call": "main", "script": true})).await;
+    assert_eq!(
+        result["return_value"],
+        json!({"said": ["ran"], "code": 0, "names": "function"}),
+        "{result:#}"
+    );
+    let r = "main <- function() system2('Rscript', c('-e', shQuote('cat(exists(\"save_result\"))')), stdout = TRUE)";
+    let result = run(&server, "r", r, json!({"call": "main", "script": true})).await;
+    assert_eq!(result["return_value"], "FALSE", "{result:#}");
+    server.finish().await;
+}
+
 #[tokio::test]
 async fn the_last_expression_is_found_wherever_it_begins() {
     let server = Server::start().await;
