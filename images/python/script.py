@@ -1,6 +1,6 @@
 """Runs a program as python itself would, and does what was asked for beside that.
 
-    python3 script.py PROGRAM [ARGUMENT...]
+    python3 script.pyc PROGRAM [ARGUMENT...]
 
 Without a file that EXECBOX_INPUT names, the value of the last expression is wanted: its repr is written as
 {"result": "..."} to the descriptor that EXECBOX_RESULT_FD names; {"result": null} stands for None and for a program that
@@ -12,12 +12,10 @@ Only modules that are built into the interpreter, or that it has loaded itself, 
 execbox.py wins over ours: a program must get the modules that it brings.
 """
 
-import _ast
 import os
 import sys
 
 RESULT = "__execbox_result__"
-OWN = [__file__]
 
 
 def load(path, evaluate):
@@ -26,6 +24,8 @@ def load(path, evaluate):
         source = file.read()
     if not evaluate:
         return compile(source, path, "exec", dont_inherit=True)
+    import _ast
+
     tree = compile(source, path, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
     if tree.body and isinstance(tree.body[-1], _ast.Expr):
         last = tree.body[-1]
@@ -176,6 +176,8 @@ def run():
         report(descriptor, value)
 
 
+# Compiled, this file has another name than its frames.
+OWN = [run.__code__.co_filename]
 library = None
 if os.environ.get("EXECBOX_INPUT"):
     import execbox as library

@@ -48,14 +48,17 @@ pub(super) fn read(channel: &[u8], cut: bool, notices: &mut Vec<String>) -> Hand
     // The last line of what was cut is a part of one.
     let whole =
         if cut { channel.iter().rposition(|byte| *byte == b'\n').unwrap_or(0) } else { channel.len() };
-    let (mut strange, mut crowd) = (Vec::new(), 0_usize);
+    let (mut strange, mut first_strange, mut crowd) = (0_usize, 0, 0_usize);
     for (at, line) in channel[..whole].split(|byte| *byte == b'\n').enumerate() {
         if line.trim_ascii().is_empty() {
             continue;
         }
         match serde_json::from_slice(line) {
             Ok(line) => crowd += usize::from(!handed.take(line)),
-            Err(_) => strange.push(at + 1),
+            Err(_) => {
+                first_strange = if strange == 0 { at + 1 } else { first_strange };
+                strange += 1;
+            }
         }
     }
     handed.cut |= crowd > 0;
@@ -69,10 +72,9 @@ pub(super) fn read(channel: &[u8], cut: bool, notices: &mut Vec<String>) -> Hand
             "results: {crowd} values were left out; there may be {MAX_KEYS} keys of 1 to {MAX_KEY} characters"
         ));
     }
-    if let Some(first) = strange.first() {
-        let count = strange.len();
+    if strange > 0 {
         notices.push(format!(
-            "results: {count} lines that are no results were left out; the first is line {first}"
+            "results: {strange} lines that are no results were left out; the first is line {first_strange}"
         ));
     }
     handed
@@ -98,6 +100,8 @@ impl Handed {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read_all(channel: &[u8], cut: bool) -> (Handed, Vec<String>) {
@@ -180,6 +184,28 @@ mod tests {
         assert!(notices[0].starts_with("results: 1 values were left out"), "{notices:?}");
         for (key, fits) in [("", false), (&"\u{e4}".repeat(256), true), (&"x".repeat(257), false)] {
             assert_eq!(read_all(save(key).as_bytes(), false).0.results.len(), usize::from(fits), "{key}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a program writes, what is kept of it is JSON that reads back as it is.
+        #[test]
+        fn anything_may_be_written(
+            pieces in prop::collection::vec(prop_oneof![
+                Just(b"{\"save\": {\"key\": \"".to_vec()), Just(b"\", \"value\": ".to_vec()), Just(b"}}\n".to_vec()),
+                Just(b"{\"return_value\": ".to_vec()), Just(b"{\"result\": \"".to_vec()), Just(b"\n".to_vec()),
+                Just(b"[1e9, null, \"\\u00e4\"]".to_vec()), Just(b"}".to_vec()), prop::collection::vec(any::<u8>(), 0..6),
+            ], 0..40),
+            cut: bool,
+        ) {
+            let channel = pieces.concat();
+            let (handed, notices) = read_all(&channel, cut);
+            prop_assert!(notices.len() <= 3 && notices.iter().all(|notice| notice.len() < 200));
+            let written = serde_json::to_string(&(&handed.results, &handed.return_value)).unwrap();
+            let read: (BTreeMap<String, Json>, Option<Json>) = serde_json::from_str(&written).unwrap();
+            prop_assert_eq!(&read.0, &handed.results);
+            let value = handed.return_value.filter(|value| value.get() != "null");
+            prop_assert_eq!(read.1, value);
         }
     }
 }

@@ -243,7 +243,7 @@ mod tests {
         let run = python.command(&invocation(&args, &[], false)).unwrap().run;
         assert_eq!(run, ["/usr/bin/python3", "main.py", "a b"]);
         let eval = python.command(&invocation(&args, &[], true)).unwrap().run;
-        assert_eq!(eval, ["/usr/bin/python3", "/usr/lib/execbox/script.py", "main.py", "a b"]);
+        assert_eq!(eval, ["/usr/bin/python3", "/usr/lib/execbox/script.pyc", "main.py", "a b"]);
 
         let bash = Catalogue::load(None).unwrap().resolve("bash").unwrap();
         let error = bash.command(&invocation(&[], &[], true)).unwrap_err();

@@ -12,7 +12,7 @@ fn described(result: &Value) -> Value {
 async fn each_wish_takes_its_template_and_data_its_file() {
     let app = TestApp::start().await;
     let plain = json!(["/usr/bin/python3", "main.py"]);
-    let script = json!(["/usr/bin/python3", "/usr/lib/execbox/script.py", "main.py"]);
+    let script = json!(["/usr/bin/python3", "/usr/lib/execbox/script.pyc", "main.py"]);
     for (asked, argv, has_file) in [
         (json!({}), &plain, false),
         (json!({"script": false, "call": "", "parameters": null, "capture_plots": false}), &plain, false),
