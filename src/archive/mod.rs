@@ -23,7 +23,7 @@ use spool::{Spool, SpoolWriter};
 
 pub use files::Contents;
 
-use crate::runner::frame::{DATA_CHUNK, Kind, encode, encode_message};
+use crate::runner::frame::{DATA_CHUNK, Kind, encode_message, header};
 use crate::runner::message::FileHead;
 pub use path::check_path;
 pub use reader::ArchiveReader;
@@ -125,11 +125,16 @@ impl Project {
     /// The spool's; and its frames are kept by somebody else.
     pub fn append(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
         let size = content.len() as u64;
-        let mut frames = Vec::new();
-        let head = FileHead { path: path.to_owned(), size, executable: false };
-        encode_message(Kind::File, &head, &mut frames).map_err(io::Error::other)?;
-        content.chunks(DATA_CHUNK).for_each(|chunk| encode(Kind::Data, chunk, &mut frames));
-        self.spool.append(&frames, &self.folder)?;
+        let mut head = Vec::new();
+        let file = FileHead { path: path.to_owned(), size, executable: false };
+        encode_message(Kind::File, &file, &mut head).map_err(io::Error::other)?;
+        self.spool.append(&self.folder, |out| {
+            out.write_all(&head)?;
+            content.chunks(DATA_CHUNK).try_for_each(|chunk| {
+                out.write_all(&header(Kind::Data, chunk.len()))?;
+                out.write_all(chunk)
+            })
+        })?;
         (self.count, self.bytes) = (self.count + 1, self.bytes + size);
         Ok(())
     }

@@ -54,16 +54,24 @@ impl Spool {
     }
 
     /// Adds frames. What does not stay in memory goes to a new file in this folder.
-    pub(super) fn append(&mut self, frames: &[u8], folder: &Path) -> io::Result<()> {
+    pub(super) fn append(
+        &mut self,
+        folder: &Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
         match self {
             Self::Memory(bytes) => {
                 let mut writer = SpoolWriter::new(folder);
                 writer.write_all(bytes)?;
-                writer.write_all(frames)?;
+                write(&mut writer)?;
                 *self = writer.finish()?;
                 Ok(())
             }
-            Self::Scratch(path) => File::options().append(true).open(path)?.write_all(frames),
+            Self::Scratch(path) => {
+                let mut file = BufWriter::with_capacity(BUFFER, File::options().append(true).open(path)?);
+                write(&mut file)?;
+                file.flush()
+            }
             Self::Kept(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }

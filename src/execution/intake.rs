@@ -19,9 +19,6 @@ pub use lint::LintMode;
 use project_file::ProjectFile;
 pub use script::Script;
 
-/// Data of at most this many bytes need not be waited for.
-const SMALL_DATA: usize = 64 << 10;
-
 /// What a caller asks for. Nothing in it is checked yet but the project.
 #[derive(Debug)]
 pub struct Submission {
@@ -54,12 +51,10 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// Whether [`accept`] has to read files of the project or to write large data, and so blocks on the disk.
+    /// Whether [`accept`] has to read files of the project or to write one, and so blocks on the disk.
     #[must_use]
     pub fn is_read(&self, catalogue: &Catalogue) -> bool {
-        self.lint != LintMode::Off
-            || self.script.bytes() > SMALL_DATA
-            || !self.telling_files(catalogue).is_empty()
+        self.lint != LintMode::Off || self.script.is_asked() || !self.telling_files(catalogue).is_empty()
     }
 
     /// Files of the project whose content says something of how it is run.

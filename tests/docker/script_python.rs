@@ -150,3 +150,85 @@ async fn names_and_the_last_expression_go_together() {
     assert_eq!(result["result"], "42", "{result:#}");
     server.finish().await;
 }
+
+/// What only a language with the libraries has.
+#[tokio::test]
+async fn data_frames_are_read_and_saved() {
+    let code = r#"
+import zipfile
+import numpy as np
+import pandas as pd
+
+df = load_file("d.csv")
+assert isinstance(df, pd.DataFrame) and isinstance(load_file("t.tsv"), pd.DataFrame)
+save_result("frame", df)
+save_result("described", df[["n"]].describe().loc[["mean", "max"]])
+save_result("series", [df["n"], df.groupby("who")["n"].sum(), df["who"].value_counts(), df.index, df["when"]])
+save_result("scalars", [np.int64(1), np.float32(1.5), np.bool_(True), np.str_("s"), np.float64("nan"), np.datetime64("NaT"),
+                        np.datetime64("2026-01-02"), np.timedelta64(3, "m"), np.ma.masked, pd.NA, pd.NaT,
+                        pd.Timestamp("2026-01-02"), pd.Timedelta("1s"), pd.Period("2026-01"), pd.Interval(0, 1)])
+save_result("arrays", [np.array([[1, 2], [3, 4]]), np.array(["a"]), np.array([1, None], dtype=object), np.array(5),
+                       np.array(["2026-01-02", "NaT"], dtype="M8[D]"), pd.Categorical(["x"]), pd.array([1, None], dtype="Int64")])
+save_result("keys", {np.int64(1): 1, pd.Timestamp("2026-01-02"): 2, None: 3})
+save_file("out.csv", df)
+for bad in [np.array([b"x"]), {("a", "b"): 1}, pd]:
+    try:
+        save_result("bad", bad)
+    except TypeError as error:
+        print(error)
+zipfile.ZipFile("/tmp/x.xlsx", "w").writestr("xl/workbook.xml", "")
+for name in ["p.parquet", "/tmp/x.xlsx"]:
+    try:
+        load_file(name)
+    except ImportError as error:
+        print(str(error).partition(":")[2].partition(" here")[0])
+"#;
+    let tar = tar_of(&[
+        ("main.py", code.as_bytes()),
+        ("d.csv", b"who,n,when\na,1,\nb,2.5,x\na,3,y\n"),
+        ("t.tsv", b"a\tb\n1\t2\n"),
+        ("p.parquet", b"PAR1"),
+    ]);
+    let server = Server::start().await;
+    let asked = json!({"script": true, "language": "python-data", "entrypoint": "main.py"});
+    let result = server.sync(&tar, &asked).await;
+    let results = handed_back(&result);
+    let rows = json!([{"who": "a", "n": 1.0, "when": null}, {"who": "b", "n": 2.5, "when": "x"}, {"who": "a", "n": 3.0, "when": "y"}]);
+    assert_eq!(results["frame"], rows);
+    let mean = 6.5 / 3.0;
+    assert_eq!(results["described"], json!([{"index": "mean", "n": mean}, {"index": "max", "n": 3.0}]));
+    let series =
+        json!([[1.0, 2.5, 3.0], {"a": 4.0, "b": 2.5}, {"a": 2, "b": 1}, [0, 1, 2], [null, "x", "y"]]);
+    assert_eq!(results["series"], series);
+    let scalars = json!([
+        1,
+        1.5,
+        true,
+        "s",
+        null,
+        null,
+        "2026-01-02",
+        180.0,
+        null,
+        null,
+        null,
+        "2026-01-02T00:00:00",
+        1.0,
+        "2026-01",
+        "(0, 1]"
+    ]);
+    assert_eq!(results["scalars"], scalars);
+    let arrays = json!([[[1, 2], [3, 4]], ["a"], [1, null], 5, ["2026-01-02", null], ["x"], [1, null]]);
+    assert_eq!(results["arrays"], arrays);
+    assert_eq!(results["keys"], json!({"1": 1, "2026-01-02T00:00:00": 2, "null": 3}));
+    let said: Vec<_> = result["stdout"].as_str().unwrap().lines().collect();
+    assert!(said[0].ends_with("[0] is of type bytes, which JSON can't hold: b'x'"), "{said:?}");
+    assert!(said[1].ends_with("has a key of type tuple, which JSON can't hold: ('a', 'b')"), "{said:?}");
+    assert!(said[2].contains("is of type module"), "{said:?}");
+    assert_eq!(
+        said[3..],
+        [" .parquet files need a library that is not", " .xlsx files need a library that is not"]
+    );
+    assert_eq!(result["artifacts"][0]["path"], "out.csv", "{result:#}");
+    server.finish().await;
+}

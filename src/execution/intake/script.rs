@@ -48,10 +48,10 @@ struct Input<'a> {
 }
 
 impl Script {
-    /// Length of the data.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.parameters.iter().chain(&self.input_data).map(|json| json.get().len()).sum()
+    /// The program gets the file.
+    pub(super) fn is_asked(&self) -> bool {
+        let given = self.parameters.is_some() || self.input_data.is_some();
+        given || self.names || self.call.is_some() || self.capture_plots
     }
 
     /// What the runtime must be able to do.
@@ -73,7 +73,8 @@ impl Script {
             let message = "give either `call` or `eval_last_expr`; the value of a call is its `return_value`";
             return Err(IntakeError::new("invalid_value", message));
         }
-        let bytes = self.bytes();
+        let data = self.parameters.iter().chain(&self.input_data);
+        let bytes: usize = data.map(|json| json.get().len()).sum();
         if bytes as u64 > policy.input_bytes {
             let most = policy.input_bytes;
             let message = format!("parameters and input_data: {bytes} bytes are over the limit of {most}");
@@ -97,8 +98,7 @@ impl Script {
         eval: bool,
         disk_bytes: u64,
     ) -> Result<(), AcceptError> {
-        let given = self.parameters.is_some() || self.input_data.is_some();
-        if !(given || self.names || self.call.is_some() || self.capture_plots) {
+        if !self.is_asked() {
             return Ok(());
         }
         let input = Input {
