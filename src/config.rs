@@ -239,6 +239,9 @@ pub struct RequestConfig {
     /// Size of a JSON body or of the metadata part.
     #[arg(long, env = "EXECBOX_JSON_KB", default_value_t = 8_192, value_name = "KIB")]
     pub json_kb: u64,
+    /// Size of `parameters` and `input_data` together. Over HTTP they are part of the JSON, which has its own limit.
+    #[arg(long, env = "EXECBOX_INPUT_KB", default_value_t = 16_384, value_name = "KIB")]
+    pub input_kb: u64,
     /// Size of the code of `/api/v1/eval` (100 KiB, as in python-executor).
     #[arg(long, env = "EXECBOX_EVAL_CODE_KB", default_value_t = 100, value_name = "KIB")]
     pub eval_code_kb: u64,
@@ -361,7 +364,8 @@ impl Config {
             output_bytes: l.max_output_kb.saturating_mul(KIB),
             ..shared
         };
-        LimitPolicy { default: shared, ceiling, key: KeyCeilings::default() }
+        let input_bytes = self.request.input_kb.saturating_mul(KIB);
+        LimitPolicy { default: shared, ceiling, key: KeyCeilings::default(), input_bytes }
     }
 
     /// Which workspaces are volumes on the Engine's disk.

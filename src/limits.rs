@@ -60,6 +60,8 @@ pub struct LimitPolicy {
     pub ceiling: Limits,
     /// Which of the ceilings are those of the caller's key.
     pub key: KeyCeilings,
+    /// Bytes of data that a request may hand to its program, as JSON.
+    pub input_bytes: u64,
 }
 
 /// What a key allows where that is less than the server does. `None` leaves the server's ceiling.

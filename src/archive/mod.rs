@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 use spool::{Spool, SpoolWriter};
 
 pub use files::Contents;
+
+use crate::runner::frame::{DATA_CHUNK, Kind, encode_message, header};
+use crate::runner::message::FileHead;
 pub use path::check_path;
 pub use reader::ArchiveReader;
 pub use spool::Frames;
@@ -69,6 +72,8 @@ pub struct Project {
     count: u64,
     bytes: u64,
     spool: Spool,
+    /// Where its frames go when they become many.
+    folder: PathBuf,
 }
 
 impl Project {
@@ -101,7 +106,7 @@ impl Project {
     /// to find how it starts.
     #[must_use]
     pub fn kept(frames: PathBuf, count: u64, bytes: u64) -> Self {
-        Self { entries: Vec::new(), count, bytes, spool: Spool::Kept(frames) }
+        Self { entries: Vec::new(), count, bytes, spool: Spool::Kept(frames), folder: PathBuf::new() }
     }
 
     /// The same from frames that are at hand; where they are many, they go to a new file in `spool`.
@@ -111,7 +116,27 @@ impl Project {
     pub fn restored(frames: &[u8], bytes: u64, spool: &Path) -> io::Result<Self> {
         let mut writer = SpoolWriter::new(spool);
         writer.write_all(frames)?;
-        Ok(Self { entries: Vec::new(), count: 0, bytes, spool: writer.finish()? })
+        Ok(Self { entries: Vec::new(), count: 0, bytes, spool: writer.finish()?, folder: spool.to_owned() })
+    }
+
+    /// Adds a file that did not come with it, and is none of its entries.
+    ///
+    /// # Errors
+    /// The spool's; and its frames are kept by somebody else.
+    pub fn append(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
+        let size = content.len() as u64;
+        let mut head = Vec::new();
+        let file = FileHead { path: path.to_owned(), size, executable: false };
+        encode_message(Kind::File, &file, &mut head).map_err(io::Error::other)?;
+        self.spool.append(&self.folder, |out| {
+            out.write_all(&head)?;
+            content.chunks(DATA_CHUNK).try_for_each(|chunk| {
+                out.write_all(&header(Kind::Data, chunk.len()))?;
+                out.write_all(chunk)
+            })
+        })?;
+        (self.count, self.bytes) = (self.count + 1, self.bytes + size);
+        Ok(())
     }
 }
 

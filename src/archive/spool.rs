@@ -52,6 +52,29 @@ impl Spool {
             Frames::File(path) => Box::new(File::open(path)?),
         })
     }
+
+    /// Adds frames. What does not stay in memory goes to a new file in this folder.
+    pub(super) fn append(
+        &mut self,
+        folder: &Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self {
+            Self::Memory(bytes) => {
+                let mut writer = SpoolWriter::new(folder);
+                writer.write_all(bytes)?;
+                write(&mut writer)?;
+                *self = writer.finish()?;
+                Ok(())
+            }
+            Self::Scratch(path) => {
+                let mut file = BufWriter::with_capacity(BUFFER, File::options().append(true).open(path)?);
+                write(&mut file)?;
+                file.flush()
+            }
+            Self::Kept(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
 }
 
 /// Frames that need not be read in order.
@@ -93,6 +116,10 @@ impl SpoolWriter {
     /// What does not stay in memory goes to a new file in this folder.
     pub(super) fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), memory: Vec::new(), file: None }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(super) fn finish(self) -> io::Result<Spool> {

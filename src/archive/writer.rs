@@ -104,7 +104,8 @@ impl ProjectWriter {
     pub fn finish(self) -> Result<Project, ArchiveError> {
         self.check_whole()?;
         let count = self.entries.len() as u64;
-        Ok(Project { entries: self.entries, count, bytes: self.bytes, spool: self.out.finish()? })
+        let folder = self.out.folder().to_owned();
+        Ok(Project { entries: self.entries, count, bytes: self.bytes, spool: self.out.finish()?, folder })
     }
 
     /// [`Self::dir`] for a name that need not be text.

@@ -9,7 +9,7 @@ use crate::cli::local::{self, Local};
 use crate::cli::{engine, output};
 use crate::config::Config;
 use crate::execution::id::Tenant;
-use crate::execution::intake::{LintMode, Submission};
+use crate::execution::intake::{LintMode, Script, Submission};
 use crate::execution::service::Mode;
 use crate::execution::spec::Stdin;
 use crate::limits::RequestedLimits;
@@ -175,6 +175,7 @@ async fn hello(config: Config, catalogue: Catalogue, sandbox: DockerSandbox) -> 
         stdin: Stdin::empty(),
         limits: RequestedLimits::default(),
         eval_last_expr: false,
+        script: Script::default(),
         artifacts: Some(Vec::new()),
         labels: std::collections::BTreeMap::new(),
         lint: LintMode::Off,

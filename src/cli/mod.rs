@@ -14,6 +14,7 @@ mod output;
 mod pack;
 mod run;
 mod runtimes;
+mod script;
 mod serve;
 mod signals;
 

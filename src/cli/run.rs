@@ -1,6 +1,6 @@
 //! `execbox run`: one project, here and now, as its interpreter would run it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use clap::parser::ValueSource;
 use crate::cli::failure::{Failure, OUR_FAILURE};
 use crate::cli::local::{self, Local};
 use crate::cli::pack::{self, Packed};
+use crate::cli::script::ScriptArgs;
 use crate::cli::signals::Signals;
 use crate::cli::{artifacts, engine, output};
 use crate::config::{Config, LimitConfig};
@@ -89,6 +90,9 @@ pub(super) struct Args {
     env: Vec<(String, String)>,
 
     #[command(flatten)]
+    script: ScriptArgs,
+
+    #[command(flatten)]
     pub(super) config: Config,
 
     /// Names of the settings that somebody gave, by flag or environment.
@@ -124,7 +128,7 @@ impl Args {
     }
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("it must be like NAME=value".to_owned()),
@@ -149,7 +153,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     config.limit_policy().resolve(&requested(&config.limits)).map_err(Failure::usage)?;
     let local = Local::new(config, engine::catalogue(&args.config)?)?;
     let packed = packed(&args, &local)?;
-    let spec = local.accept(submission(&args, packed))?;
+    let spec = local.accept(submission(&args, packed)?)?;
     let runtime = super::tokio_runtime()?;
     let code = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::ours)?;
@@ -160,7 +164,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         };
         let service = local.start(sandbox).await?;
         let submitted = service.submit(spec, Mode::Sync, None).await.map_err(Failure::ours)?;
-        let code = to_its_end(&service, &submitted, signals, args.output.as_deref()).await;
+        let code = to_its_end(&service, &submitted, signals, &args).await;
         local::stop(&service).await;
         code
     });
@@ -195,10 +199,10 @@ fn packed(args: &Args, local: &Local) -> Result<Packed, Failure> {
     pack::program(&file, io::stdin().lock(), &spool, limits)
 }
 
-fn submission(args: &Args, packed: Packed) -> Submission {
+fn submission(args: &Args, packed: Packed) -> Result<Submission, Failure> {
     // A program that came through standard input has used it up.
     let stdin = if args.project == Path::new("-") { Stdin::empty() } else { live_stdin() };
-    Submission {
+    Ok(Submission {
         project: packed.project,
         language: args.language.clone(),
         entrypoint: args.entrypoint.clone().or(packed.entrypoint),
@@ -208,12 +212,13 @@ fn submission(args: &Args, packed: Packed) -> Submission {
         stdin,
         limits: args.given_limits(),
         eval_last_expr: false,
+        script: args.script.script()?,
         // Without a folder for them there is nothing to collect.
         artifacts: if args.output.is_some() { None } else { Some(Vec::new()) },
-        labels: std::collections::BTreeMap::new(),
+        labels: BTreeMap::new(),
         lint: if args.lint { LintMode::Advise } else { LintMode::Off },
         notices: Vec::new(),
-    }
+    })
 }
 
 /// Asks for every limit by name, so that a value which can't work is refused with its name.
@@ -257,7 +262,7 @@ async fn to_its_end(
     service: &Service,
     submitted: &Submitted,
     mut signals: Signals,
-    folder: Option<&Path>,
+    args: &Args,
 ) -> Result<u8, Failure> {
     let tenant = Tenant::local();
     let lost = || Failure::ours("the execution was forgotten before it was read");
@@ -275,7 +280,7 @@ async fn to_its_end(
     }
     let execution =
         service.wait(&tenant, submitted.id, None).await.map_err(Failure::ours)?.ok_or_else(lost)?;
-    conclude(&execution, folder)
+    conclude(&execution, args)
 }
 
 /// Shows everything as it comes, to its end.
@@ -299,8 +304,9 @@ async fn show(mut follower: Follower) -> io::Result<()> {
     Ok(())
 }
 
-fn conclude(execution: &Execution, folder: Option<&Path>) -> Result<u8, Failure> {
+fn conclude(execution: &Execution, args: &Args) -> Result<u8, Failure> {
     let Some(finished) = &execution.finished else { return Err(Failure::ours("it ended without a result")) };
+    let folder = args.output.as_deref();
     if let Some(folder) = folder {
         artifacts::save(&finished.artifacts, folder).map_err(Failure::ours)?;
         for artifact in &finished.artifacts {
@@ -310,6 +316,7 @@ fn conclude(execution: &Execution, folder: Option<&Path>) -> Result<u8, Failure>
             output::complaint(&format!("wrote {path} ({} bytes)", artifact.size));
         }
     }
+    args.script.hand_over(finished)?;
     for notice in &finished.notices {
         output::complaint(notice);
     }
@@ -364,6 +371,8 @@ mod tests {
             duration_us: 0,
             timings: Timings::default(),
             result: None,
+            return_value: None,
+            results: BTreeMap::new(),
             diagnosis: None,
             notices: Vec::new(),
         })

@@ -1,17 +1,17 @@
 //! From what a sandbox reported, or from the lack of it, to how an execution ended.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::execution::entry::Entry;
+use crate::execution::results;
 use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Finished, Status};
 use crate::runtime::Diagnosis;
 use crate::sandbox::{Outcome, Reason, Report, SandboxError, Timings, Truncated, Usage};
 
-/// Bytes of the result channel that are kept.
-const MAX_RESULT: usize = 256 << 10;
 /// Bytes of output in which an error is looked for.
 const MAX_DIAGNOSED: usize = 64 << 10;
 
@@ -34,7 +34,8 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
     truncated.stderr |= stderr_cut;
     let mut notices = spec.notices.clone();
     notices.extend(report.notices);
-    let result = parse_result(&report.result, &mut notices);
+    let handed = results::read(&report.result, truncated.results, &mut notices);
+    truncated.results = handed.cut;
     let diagnosis = diagnosis(entry, spec, &report.outcome);
     let queue_us = micros(taken.duration_since(entry.accepted));
     let duration_us = micros(entry.accepted.elapsed());
@@ -48,7 +49,9 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
         queue_us,
         duration_us,
         timings: whole(report.timings, duration_us.saturating_sub(queue_us)),
-        result,
+        result: handed.result,
+        return_value: handed.return_value,
+        results: handed.results,
         notices,
     }
 }
@@ -73,30 +76,6 @@ fn diagnosis(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome) -> Option<D
         told.kind = signal.map(|signal| signal.as_str().to_owned());
     }
     (told != Diagnosis::default()).then_some(told)
-}
-
-/// The result channel carries one JSON object; anything else is the program's own doing and only worth a notice.
-fn parse_result(bytes: &[u8], notices: &mut Vec<String>) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Channel {
-        result: Option<String>,
-    }
-    if bytes.is_empty() {
-        return None;
-    }
-    if bytes.len() >= MAX_RESULT {
-        notices.push(format!("the result was left out: it is over {MAX_RESULT} bytes"));
-        return None;
-    }
-    match serde_json::from_slice::<Channel>(bytes) {
-        Ok(channel) => channel.result,
-        Err(_) => {
-            notices.push(
-                "the result was left out: the program wrote something else to the result channel".into(),
-            );
-            None
-        }
-    }
 }
 
 pub(super) fn internal(entry: &Entry, taken: Instant, error: &SandboxError) -> Finished {
@@ -133,6 +112,8 @@ pub(super) fn no_run(
         duration_us,
         timings: Timings::default(),
         result: None,
+        return_value: None,
+        results: BTreeMap::new(),
         diagnosis: None,
         notices,
     }

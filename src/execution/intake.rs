@@ -3,6 +3,7 @@
 mod caps;
 mod lint;
 mod project_file;
+mod script;
 mod start;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::runtime::{Catalogue, Invocation, RuntimeError};
 
 pub use lint::LintMode;
 use project_file::ProjectFile;
+pub use script::Script;
 
 /// What a caller asks for. Nothing in it is checked yet but the project.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct Submission {
     pub limits: RequestedLimits,
     /// The value of the last expression is wanted.
     pub eval_last_expr: bool,
+    /// Data for the program, and what it is to do beside running.
+    pub script: Script,
     /// Globs of the files to return.
     pub artifacts: Option<Vec<String>>,
     /// Kept with the record.
@@ -47,10 +51,10 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// Whether [`accept`] has to read files of the project, and so blocks on the disk.
+    /// Whether [`accept`] has to read files of the project or to write one, and so blocks on the disk.
     #[must_use]
     pub fn is_read(&self, catalogue: &Catalogue) -> bool {
-        self.lint != LintMode::Off || !self.telling_files(catalogue).is_empty()
+        self.lint != LintMode::Off || self.script.is_asked() || !self.telling_files(catalogue).is_empty()
     }
 
     /// Files of the project whose content says something of how it is run.
@@ -82,7 +86,7 @@ impl From<RuntimeError> for AcceptError {
     }
 }
 
-/// Why a submission was refused: the caller's doing, always a 400.
+/// Why a submission was refused: the caller's doing, always a 4xx.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct IntakeError {
@@ -157,25 +161,32 @@ fn check(
     caps::artifacts(submission.artifacts.as_deref())?;
     let (language, entrypoint) = (submission.language.as_deref(), submission.entrypoint.as_deref());
     let start = start::find(catalogue, language, entrypoint, entries, contents)?;
-    let command = start.runtime.command(&Invocation {
-        entrypoint: &start.entrypoint,
-        args: &args,
-        env: &submission.env,
-        entries,
-        eval: submission.eval_last_expr,
-    })?;
-    caps::command(&command)?;
+    let (script, eval) = (&submission.script, submission.eval_last_expr);
+    script.check(policy, eval)?;
+    let mut command = catalogue.command(
+        &start.runtime,
+        &Invocation {
+            entrypoint: &start.entrypoint,
+            args: &args,
+            env: &submission.env,
+            entries,
+            wants: script.wants(eval),
+        },
+    )?;
     let mut notices = submission.notices;
     notices.extend(lint::notices(&submission.project, &start, submission.lint)?);
+    let mut project = submission.project;
+    script.hand_over(&mut project, &mut command, &start.entrypoint, eval, limits.disk_bytes)?;
+    caps::command(&command)?;
     Ok(ExecutionSpec {
         tenant: tenant.clone(),
         share: None,
         runtime: start.runtime,
-        project: submission.project,
+        project,
         command,
         stdin: submission.stdin,
         limits,
-        artifacts: submission.artifacts,
+        artifacts: submission.script.artifacts(submission.artifacts),
         labels: submission.labels,
         notices,
     })
@@ -203,6 +214,7 @@ mod tests {
             stdin: Stdin::empty(),
             limits: RequestedLimits::default(),
             eval_last_expr: false,
+            script: Script::default(),
             artifacts: None,
             labels: BTreeMap::new(),
             lint: LintMode::Off,
@@ -239,7 +251,7 @@ mod tests {
 
     #[test]
     fn each_field_is_checked() {
-        let faults: [(Fault, &str); 8] = [
+        let faults: [(Fault, &str); 12] = [
             (|given| given.language = Some("cobol".into()), "unknown_language"),
             (|given| given.entrypoint = Some("gone.sh".into()), "no_entrypoint"),
             (|given| given.args = Some(vec!["\0".into()]), "bad_args"),
@@ -248,6 +260,10 @@ mod tests {
             (|given| given.artifacts = Some(vec!["../x".into()]), "bad_artifacts"),
             (|given| given.limits.pids = Some(1e9), "limit_too_high"),
             (|given| given.eval_last_expr = true, "eval_not_supported"),
+            (|given| given.script.call = Some("main".into()), "call_not_supported"),
+            (|given| given.script.call = Some("1".into()), "bad_call"),
+            (|given| given.script.capture_plots = true, "plots_not_supported"),
+            (|given| given.language = Some("lua".into()), "no_entrypoint"),
         ];
         for (fault, code) in faults {
             let mut given = submission(&[("main.sh", b"true")]);

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::execution::content::Content;
 use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::json::Json;
 use crate::runtime::Diagnosis;
 use crate::sandbox::{Artifact, CompileReport, Outcome, Timings, Truncated, Usage};
 
@@ -144,6 +145,12 @@ pub struct Finished {
     pub timings: Timings,
     /// `repr` of the last expression, when it was asked for.
     pub result: Option<String>,
+    /// What a called function returned.
+    #[serde(default)]
+    pub return_value: Option<Json>,
+    /// What the program saved, by key.
+    #[serde(default)]
+    pub results: BTreeMap<String, Json>,
     /// What the compiler or the program said went wrong.
     #[serde(default)]
     pub diagnosis: Option<Diagnosis>,

@@ -86,6 +86,14 @@ codes! {
     AmbiguousLanguage = "ambiguous_language", 400, "Ambiguous language";
     /// The language has no value of a last expression.
     EvalNotSupported = "eval_not_supported", 400, "No evaluation";
+    /// The language has no script contract; `detail` names those that have.
+    ScriptNotSupported = "script_not_supported", 400, "No script contract";
+    /// No function of the language can be called; `detail` names those where that is so.
+    CallNotSupported = "call_not_supported", 400, "No calls";
+    /// The language has no plots to keep; `detail` names those that have.
+    PlotsNotSupported = "plots_not_supported", 400, "No plots";
+    /// The name of the function to call can be none.
+    BadCall = "bad_call", 400, "Bad call";
     /// No file to run was named, and none was found.
     NoEntrypoint = "no_entrypoint", 400, "No entrypoint";
     /// A limit over the ceiling of this server or of the key; `detail` names both.
@@ -134,6 +142,8 @@ codes! {
     BodyTooLarge = "body_too_large", 413, "Body too large";
     /// The code of an eval is over its cap.
     CodeTooLarge = "code_too_large", 413, "Code too large";
+    /// Parameters and input data over their cap.
+    InputTooLarge = "input_too_large", 413, "Input too large";
     /// The archive is over its cap on unpacked bytes.
     ArchiveTooLarge = "archive_too_large", 413, "Archive too large";
     /// The archive is over its cap on files and folders.

@@ -1,5 +1,7 @@
 //! The three routes that run something. All go the same way: read, check, submit; sync ones then wait.
 
+use std::sync::Arc;
+
 use actix_web::http::header;
 use actix_web::web::{self, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -141,7 +143,7 @@ async fn read(
     body::refuse_long(request, cap)?;
     state.refuse_unready().await?;
     let _permit = permit(request, state)?;
-    let stream = Body::new(payload.into_inner(), config, cap, std::sync::Arc::clone(&state.app.metrics));
+    let stream = Body::new(payload.into_inner(), config, cap, Arc::clone(&state.app.metrics));
     let caps = Caps {
         spool: state.app.service.spool_dir(),
         archive: state.app.config.archive_limits(),
@@ -220,7 +222,7 @@ async fn accept(
     if !submission.is_read(&state.app.catalogue) {
         return Ok(intake::accept(&state.app.catalogue, &policy, tenant, submission)?);
     }
-    let (catalogue, tenant) = (std::sync::Arc::clone(&state.app.catalogue), tenant.clone());
+    let (catalogue, tenant) = (Arc::clone(&state.app.catalogue), tenant.clone());
     let checked = web::block(move || intake::accept(&catalogue, &policy, &tenant, submission));
     Ok(checked.await.map_err(|error| ApiError::internal(&error))??)
 }

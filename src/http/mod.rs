@@ -18,6 +18,7 @@ mod health;
 mod hosts;
 mod idempotency;
 mod listener;
+mod mime;
 mod multipart;
 mod pace;
 mod rate;

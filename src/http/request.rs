@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::execution::json::Json;
 use crate::http::error::{ApiError, Code};
 use crate::limits::RequestedLimits;
 
@@ -48,17 +49,21 @@ pub(super) struct ExecRequest {
     /// Environment variables: `["K=V"]` or `{"K": "V"}`.
     #[schema(value_type = Option<EnvVarsSchema>)]
     pub(super) env_vars: Option<EnvVars>,
-    /// Not supported yet: JSON for the program.
-    #[schema(value_type = Option<Object>)]
-    pub(super) parameters: Option<Value>,
-    /// Not supported yet: JSON for the program.
-    #[schema(value_type = Option<Object>)]
-    pub(super) input_data: Option<Value>,
-    /// Not supported yet: a function of the entrypoint to call.
+    /// The program gets names for its data and its results without an import (`docs/scripts.md`): `parameters`,
+    /// `input_data`, `uploaded_files`, `save_result`, `load_file` and others.
+    pub(super) script: Option<bool>,
+    /// Any JSON for the program.
+    #[schema(value_type = Option<Value>)]
+    pub(super) parameters: Option<Json>,
+    /// Any JSON for the program.
+    #[schema(value_type = Option<Value>)]
+    pub(super) input_data: Option<Json>,
+    /// A function of the entrypoint to call without arguments; what it returns is the `return_value`.
+    #[schema(example = "main")]
     pub(super) call: Option<String>,
-    /// Not supported yet: a shell script to run.
-    pub(super) script: Option<String>,
-    /// Python: give the `repr` of the last expression as `result`.
+    /// Plots that are open at the end become artifacts: `plot_1.png` and so on.
+    pub(super) capture_plots: Option<bool>,
+    /// Give the value of the last expression, as the language writes it, as `result`.
     pub(super) eval_last_expr: Option<bool>,
     /// Globs of the files to return; everything created or changed when absent.
     pub(super) artifacts: Option<Vec<String>>,

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::execution::json::Json;
 use crate::execution::state::{Execution, Finished, Output};
+use crate::http::mime;
 use crate::sandbox;
 
 /// An execution and its result so far. `execution_id`, `status` and `exit_code` are always there.
@@ -66,6 +68,14 @@ pub(super) struct ExecResult {
     /// `repr` of the last expression, when it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<String>,
+    /// What the called function returned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    return_value: Option<Json>,
+    /// What the program saved, by key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false, value_type = BTreeMap<String, serde_json::Value>)]
+    results: BTreeMap<String, Json>,
     /// The compile phase, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) compile: Option<Compile>,
@@ -165,6 +175,8 @@ pub(super) struct Truncated {
     stdout: bool,
     stderr: bool,
     artifacts: bool,
+    /// Some of what the program handed back.
+    results: bool,
 }
 
 /// What the program used.
@@ -219,6 +231,8 @@ impl ExecResult {
             error_line: said.line,
             error_message: said.message,
             result: finished.and_then(|finished| finished.result.clone()),
+            return_value: finished.and_then(|finished| finished.return_value.clone()),
+            results: finished.map(|finished| finished.results.clone()).unwrap_or_default(),
             compile: finished.and_then(|finished| compile(output, finished)),
             artifacts: finished.map(artifacts).unwrap_or_default(),
             truncated: finished.map(|finished| Truncated::from(finished.truncated)),
@@ -241,7 +255,7 @@ pub(super) fn artifacts(finished: &Finished) -> Vec<ArtifactItem> {
         path: artifact.path.clone(),
         size: artifact.size,
         sha256: artifact.sha256.clone(),
-        mime: mime_guess::from_path(&artifact.path).first_or_octet_stream().to_string(),
+        mime: mime::of(&artifact.path),
     };
     finished.artifacts.iter().map(item).collect()
 }
@@ -268,7 +282,7 @@ fn timings(finished: &Finished) -> Timings {
 
 impl From<sandbox::Truncated> for Truncated {
     fn from(cut: sandbox::Truncated) -> Self {
-        Self { stdout: cut.stdout, stderr: cut.stderr, artifacts: cut.artifacts }
+        Self { stdout: cut.stdout, stderr: cut.stderr, artifacts: cut.artifacts, results: cut.results }
     }
 }
 

@@ -136,6 +136,7 @@ fn starts_here(bytes: &[u8], at: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use futures::TryStreamExt as _;
@@ -144,6 +145,7 @@ mod tests {
 
     use super::*;
     use crate::execution::id::{ExecutionId, Tenant};
+    use crate::execution::json::Json;
     use crate::execution::state::{Finished, Status};
     use crate::sandbox::{CompileReport, Outcome, Reason, Timings, Truncated, Usage};
 
@@ -158,6 +160,8 @@ mod tests {
             duration_us: 2,
             timings: Timings::default(),
             result: Some("\"quoted\"}".into()),
+            return_value: Some(Json::parse(r#"{"b": 1, "a": null}"#).unwrap()),
+            results: BTreeMap::from([("k".into(), Json::parse("[1.50]").unwrap())]),
             diagnosis: None,
             notices: vec!["a notice".into()],
         };

@@ -12,7 +12,7 @@ use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::error::Problems;
 use crate::limits::{KIB, LimitPolicy, Limits, MIB};
-use crate::runtime::Runtime;
+use crate::runtime::{Feature, Runtime};
 use crate::server::App;
 
 /// An Engine that takes longer to tell whether an image exists is taken for a no.
@@ -39,6 +39,9 @@ pub(super) struct RuntimeItem {
     ready: bool,
     /// Notable packages in the image.
     packages: Vec<String>,
+    /// Fields of a request that not every language can serve, and this one can.
+    #[schema(example = json!(["script", "call", "eval_last_expr", "capture_plots"]))]
+    features: Vec<&'static str>,
 }
 
 /// Defaults and ceilings in the units of the `config` fields, and the caps on a request.
@@ -73,6 +76,8 @@ pub(super) struct RequestLimits {
     archive_depth: usize,
     json_kb: u64,
     eval_code_kb: u64,
+    /// `parameters` and `input_data` together.
+    input_kb: u64,
     /// Executions that may wait.
     queue_length: usize,
     /// How many of them may be one tenant's.
@@ -97,6 +102,7 @@ pub(super) async fn list(caller: Caller, state: Data<State>) -> HttpResponse {
 
 async fn item(runtime: &Runtime, state: &State) -> RuntimeItem {
     let ready = tokio::time::timeout(IMAGE_DEADLINE, state.app.service.sandbox().image_ready(runtime));
+    let features = Feature::ALL.into_iter().filter(|feature| feature.is_in(runtime));
     RuntimeItem {
         name: runtime.name.clone(),
         version: runtime.version.clone(),
@@ -104,6 +110,7 @@ async fn item(runtime: &Runtime, state: &State) -> RuntimeItem {
         extensions: runtime.extensions.clone(),
         ready: ready.await.unwrap_or(false),
         packages: runtime.packages.clone(),
+        features: features.map(Feature::field).collect(),
     }
 }
 
@@ -119,6 +126,7 @@ impl LimitTable {
                 archive_depth: request.archive_depth,
                 json_kb: request.json_kb,
                 eval_code_kb: request.eval_code_kb,
+                input_kb: request.input_kb,
                 queue_length: config.queue_length,
                 tenant_queue_length: config.tenant_queue_length(),
                 tenant_concurrency: app.service.tenant_concurrency(),

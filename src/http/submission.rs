@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::archive::{ArchiveLimits, Contents, Entry, EntryKind, Project, ProjectWriter};
-use crate::execution::intake::{LintMode, Submission};
+use crate::execution::intake::{LintMode, Script, Submission};
 use crate::execution::spec::Stdin;
 use crate::http::error::{ApiError, Code};
 use crate::http::request::{Encoding, ExecRequest, InlineFile};
@@ -107,7 +107,7 @@ fn decode((index, file): (usize, InlineFile)) -> Result<(String, Vec<u8>), ApiEr
 impl ExecRequest {
     /// Clients of python-executor send empty strings for what they leave out.
     fn drop_empty(&mut self) {
-        for field in [&mut self.entrypoint, &mut self.language, &mut self.python_version] {
+        for field in [&mut self.entrypoint, &mut self.language, &mut self.python_version, &mut self.call] {
             field.take_if(|text| text.is_empty());
         }
     }
@@ -135,6 +135,13 @@ impl ExecRequest {
             stdin: Stdin::Bytes(self.stdin.unwrap_or_default().into_bytes().into()),
             limits: RequestedLimits::from(&config),
             eval_last_expr: self.eval_last_expr.unwrap_or(false),
+            script: Script {
+                names: self.script.unwrap_or(false),
+                call: self.call,
+                capture_plots: self.capture_plots.unwrap_or(false),
+                parameters: self.parameters,
+                input_data: self.input_data,
+            },
             artifacts: self.artifacts,
             labels: self.labels.unwrap_or_default(),
             lint: if self.lint == Some(true) { LintMode::Advise } else { LintMode::Off },
@@ -168,10 +175,6 @@ fn refuse_unsupported(request: &ExecRequest) -> Result<(), ApiError> {
         ("dependencies", request.dependencies.as_ref().is_some_and(|value| !is_empty(value))),
         ("install", request.install == Some(true)),
         ("pre_commands", request.pre_commands.as_ref().is_some_and(|list| !list.is_empty())),
-        ("parameters", request.parameters.is_some()),
-        ("input_data", request.input_data.is_some()),
-        ("call", text(&request.call)),
-        ("script", text(&request.script)),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {
         None => Ok(()),
@@ -205,17 +208,13 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_by_name_and_empty_fields_are_not() {
         let empty = br#"{"requirements_txt": "", "dependencies": {}, "install": false, "pre_commands": [],
-            "docker_image": "", "call": "", "script": "", "parameters": null, "input_data": null}"#;
+            "docker_image": ""}"#;
         refuse_unsupported(&parse(empty).unwrap()).unwrap();
         for (json, field) in [
             (r#"{"requirements_txt": "numpy"}"#, "requirements_txt"),
             (r#"{"dependencies": {"package.json": "{}"}}"#, "dependencies"),
             (r#"{"install": true}"#, "install"),
             (r#"{"pre_commands": ["apt-get update"]}"#, "pre_commands"),
-            (r#"{"parameters": {"x": 1}}"#, "parameters"),
-            (r#"{"input_data": 0}"#, "input_data"),
-            (r#"{"call": "main"}"#, "call"),
-            (r#"{"script": "ls"}"#, "script"),
         ] {
             let error = refuse_unsupported(&parse(json.as_bytes()).unwrap()).unwrap_err();
             assert_eq!(error.code, Code::NotSupported, "{json}");

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Bytes of the result channel that are passed on, from all of an execution.
+pub const RESULT_BYTES: u64 = 1 << 20;
+
 /// What the runner is to do. The first frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Start {
@@ -173,6 +176,8 @@ pub struct PhaseEnd {
     pub stdout_truncated: bool,
     /// Standard error was cut at the cap.
     pub stderr_truncated: bool,
+    /// The result channel was.
+    pub results_truncated: bool,
 }
 
 /// The wait status of the program.

@@ -14,15 +14,13 @@ use nix::unistd::Pid;
 use crate::runner::disk_watch::{DiskWatch, Fill};
 use crate::runner::frame::{DATA_CHUNK, Kind};
 use crate::runner::link::{Link, LinkError};
-use crate::runner::message::{Exit, Phase, PhaseEnd, PhaseSpec, PhaseStart, Start, Stop};
+use crate::runner::message::{Exit, Phase, PhaseEnd, PhaseSpec, PhaseStart, RESULT_BYTES, Start, Stop};
 use crate::runner::program::Program;
 use crate::runner::stdin::Stdin;
 use crate::runner::sys::{self, Ended, RESULT_FD, Streams};
 use crate::runner::usage::{self, micros};
 use crate::runner::workspace::Workspace;
 
-/// Bytes of the result channel that are passed on.
-const RESULT_CAP: u64 = 256 << 10;
 /// How long killed processes get to vanish between two looks.
 const REAP_PAUSE_MS: u8 = 5;
 
@@ -67,6 +65,7 @@ pub(super) fn run(
         cpu_us: micros(sys::children_cpu().saturating_sub(cpu_before)),
         stdout_truncated: running.stdout.truncated(),
         stderr_truncated: running.stderr.truncated(),
+        results_truncated: running.result.truncated(),
     })
 }
 
@@ -81,6 +80,7 @@ fn not_started(spec: &PhaseSpec, error: &io::Error, wall: Duration) -> PhaseEnd 
         cpu_us: 0,
         stdout_truncated: false,
         stderr_truncated: false,
+        results_truncated: false,
     }
 }
 
@@ -97,9 +97,14 @@ struct Running {
 
 impl Running {
     fn start(start: &Start, phase: Phase, spec: &PhaseSpec) -> io::Result<Self> {
-        let ours = ("EXECBOX_RESULT_FD".to_owned(), RESULT_FD.to_string());
-        let callers = start.env.iter().filter(|(name, _)| *name != ours.0).cloned();
-        let env: Vec<_> = callers.chain([ours.clone()]).collect();
+        let ours = [
+            ("EXECBOX_RESULT_FD".to_owned(), RESULT_FD.to_string()),
+            // The same for languages that know files only.
+            ("EXECBOX_RESULTS".to_owned(), format!("/dev/fd/{RESULT_FD}")),
+        ];
+        let is_ours = |name: &str| ours.iter().any(|(other, _)| other == name);
+        let callers = start.env.iter().filter(|(name, _)| !is_ours(name)).cloned();
+        let env: Vec<_> = callers.chain(ours.clone()).collect();
         let program = Program::new(&spec.argv, &env)?;
         let (stdout, to_stdout) = sys::pipe()?;
         let (stderr, to_stderr) = sys::pipe()?;
@@ -114,7 +119,7 @@ impl Running {
             stdin,
             stdout: Outlet::new(Kind::Stdout, stdout, start.output_bytes)?,
             stderr: Outlet::new(Kind::Stderr, stderr, start.output_bytes)?,
-            result: Outlet::new(Kind::Result, result, RESULT_CAP)?,
+            result: Outlet::new(Kind::Result, result, RESULT_BYTES)?,
             flood_bytes: start.flood_bytes,
         })
     }

@@ -1,5 +1,7 @@
 //! Why a request and the catalogue do not fit together: always the caller's doing.
 
+use crate::runtime::Feature;
+
 /// What a caller named that is not there, or did not name and can't be found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuntimeError {
@@ -54,11 +56,15 @@ pub enum RuntimeError {
         /// The template's glob.
         glob: String,
     },
-    /// The language's values can't be had.
-    #[error("eval_last_expr: {language} programs have no last expression to report; leave the field out")]
-    EvalNotSupported {
+    /// The language can't do something that not every one can.
+    #[error("{}: {language} can't do that{}; leave the field out", .feature.field(), who_can(.able))]
+    NotAble {
+        /// What was asked for.
+        feature: Feature,
         /// The language.
         language: String,
+        /// Languages that can.
+        able: Vec<String>,
     },
 }
 
@@ -71,7 +77,7 @@ impl RuntimeError {
             Self::UnknownVersion { .. } => "unknown_version",
             Self::AmbiguousLanguage { .. } => "ambiguous_language",
             Self::NoEntrypoint { .. } | Self::NoLanguage | Self::NoSources { .. } => "no_entrypoint",
-            Self::EvalNotSupported { .. } => "eval_not_supported",
+            Self::NotAble { feature, .. } => feature.code(),
         }
     }
 }
@@ -103,6 +109,10 @@ fn some_of(names: &[String]) -> String {
     const MOST: usize = 5;
     let more = if names.len() > MOST { ", ..." } else { "" };
     format!("{}{more}", names[..names.len().min(MOST)].join(", "))
+}
+
+fn who_can(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(", as {} can", names.join(", ")) }
 }
 
 fn did_you_mean(names: &[String]) -> String {

@@ -52,6 +52,14 @@ struct Manifest {
     run: Vec<String>,
     /// Argv template that also writes the last expression's value to the descriptor in `EXECBOX_RESULT_FD`.
     eval: Option<Vec<String>>,
+    /// Argv template that also gives the program the names of the script contract. What it is to do stands in the file
+    /// that `EXECBOX_INPUT` names.
+    script: Option<Vec<String>>,
+    /// Argv template that calls the function which that file names.
+    call: Option<Vec<String>>,
+    /// These two keep plots where the file says so.
+    #[serde(default)]
+    plots: bool,
     /// Absolute folders beside the workspace and `/tmp`.
     #[serde(default)]
     writable: Vec<String>,
@@ -169,6 +177,9 @@ impl Manifest {
             compile: self.compile.map(|words| template("compile", words)).transpose()?,
             run: template("run", self.run)?,
             eval: self.eval.map(|words| template("eval", words)).transpose()?,
+            script: self.script.map(|words| template("script", words)).transpose()?,
+            call: self.call.map(|words| template("call", words)).transpose()?,
+            plots: self.plots,
             base: None,
             name: self.name,
             version: self.version,
@@ -272,6 +283,8 @@ mod tests {
             (GOOD.replace("{entrypoint}", "{file}"), "run: `{file}`"),
             (format!("{GOOD}compile = [\"cc\", \"x{{args}}\"]"), "compile: `x{args}`"),
             (format!("{GOOD}eval = []"), "eval: its first word"),
+            (format!("{GOOD}script = [\"{{x}}\"]"), "script: `{x}`"),
+            (format!("{GOOD}call = []"), "call: its first word"),
             (format!("{GOOD}aliases = [\"ok\", \"a b\"]"), "aliases: `a b`"),
             (format!("{GOOD}extensions = [\".x\"]"), "extensions: `.x`"),
             (format!("{GOOD}entrypoints = [\"../x\"]"), "entrypoints: `../x`"),

@@ -7,6 +7,7 @@ mod catalogue;
 mod detect;
 mod diagnosis;
 mod error;
+mod feature;
 mod folders;
 mod lint;
 mod manifest;
@@ -24,6 +25,7 @@ pub use catalogue::{Catalogue, CatalogueError};
 pub use diagnosis::{Diagnosis, ErrorPattern};
 pub use error::RuntimeError;
 pub(crate) use error::shown;
+pub use feature::{Feature, Wants};
 pub use lint::{Finding, Lint};
 pub use signs::{NamedIn, PathPattern, Signs};
 pub use template::Template;
@@ -33,6 +35,10 @@ use crate::archive::Entry;
 
 /// Folder for compile output, relative to the workspace. Made by the runner; never an artifact.
 pub const BUILD_DIR: &str = ".execbox";
+/// Variable that names the file with a program's data, where it has any.
+pub const INPUT_VARIABLE: &str = "EXECBOX_INPUT";
+/// Variable that tells the same program its execution's id.
+pub const JOB_VARIABLE: &str = "EXECBOX_JOB_ID";
 /// File of the build context that holds the certificates a build trusts. Whoever builds adds it; empty when no CA is
 /// configured.
 pub const CA_FILE: &str = "execbox-ca.crt";
@@ -62,6 +68,12 @@ pub struct Runtime {
     pub run: Template,
     /// Template that also writes the last expression's value to the result channel, where the language can.
     pub eval: Option<Template>,
+    /// Template that also gives the program names for data in and results out, where the language can.
+    pub script: Option<Template>,
+    /// Template that calls one of the entrypoint's functions, where the language can.
+    pub call: Option<Template>,
+    /// The script's templates can keep plots.
+    pub plots: bool,
     /// Environment of both phases.
     pub env: BTreeMap<String, String>,
     /// Absolute folders that the language must write to, beside the workspace and `/tmp`.
@@ -87,8 +99,8 @@ pub struct Invocation<'a> {
     pub env: &'a [(String, String)],
     /// The project's files and folders.
     pub entries: &'a [Entry],
-    /// The value of the last expression is wanted.
-    pub eval: bool,
+    /// What it is to do beside running.
+    pub wants: Wants,
 }
 
 /// What compiles and starts a project: argv templates filled in.
@@ -106,13 +118,9 @@ impl Runtime {
     /// Fills in the templates.
     ///
     /// # Errors
-    /// The language can't give the last expression's value, or the project lacks the files that it compiles.
+    /// The language can't do what is wanted, or the project lacks the files that it compiles.
     pub fn command(&self, invocation: &Invocation<'_>) -> Result<Command, RuntimeError> {
-        let run = match &self.eval {
-            _ if !invocation.eval => &self.run,
-            Some(eval) => eval,
-            None => return Err(RuntimeError::EvalNotSupported { language: self.name.clone() }),
-        };
+        let run = self.template(invocation.wants)?;
         let compile = self.compile.as_ref().map(|compile| compile.render(invocation)).transpose()?;
         let mut env = self.env.clone();
         env.extend(invocation.env.iter().cloned());
@@ -210,7 +218,13 @@ mod tests {
     }
 
     fn invocation<'a>(args: &'a [String], env: &'a [(String, String)], eval: bool) -> Invocation<'a> {
-        Invocation { entrypoint: "main.py", args, env, entries: &[], eval }
+        Invocation {
+            entrypoint: "main.py",
+            args,
+            env,
+            entries: &[],
+            wants: Wants { eval, ..Wants::default() },
+        }
     }
 
     #[test]
@@ -229,7 +243,7 @@ mod tests {
         let run = python.command(&invocation(&args, &[], false)).unwrap().run;
         assert_eq!(run, ["/usr/bin/python3", "main.py", "a b"]);
         let eval = python.command(&invocation(&args, &[], true)).unwrap().run;
-        assert_eq!(eval, ["/usr/bin/python3", "/usr/lib/execbox/eval.py", "main.py", "a b"]);
+        assert_eq!(eval, ["/usr/bin/python3", "/usr/lib/execbox/script.pyc", "main.py", "a b"]);
 
         let bash = Catalogue::load(None).unwrap().resolve("bash").unwrap();
         let error = bash.command(&invocation(&[], &[], true)).unwrap_err();
@@ -247,10 +261,10 @@ mod tests {
         let same = with(|_| {});
         assert_eq!(same, runtime.content_hash());
         assert_eq!(same.len(), 64);
-        let changed = with(|context| context.get_mut("eval.py").unwrap().push(b'\n'));
+        let changed = with(|context| context.get_mut("script.py").unwrap().push(b'\n'));
         let renamed = with(|context| {
-            let content = context.remove("eval.py").unwrap();
-            context.insert("eval2.py".into(), content);
+            let content = context.remove("script.py").unwrap();
+            context.insert("script2.py".into(), content);
         });
         let base = |base: Runtime| Runtime { base: Some(Arc::new(base)), ..runtime.clone() };
         let based = base(runtime.clone()).content_hash();

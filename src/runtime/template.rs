@@ -145,6 +145,7 @@ fn stem(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::Wants;
 
     fn parse(words: &[&str]) -> Result<Template, String> {
         Template::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
@@ -156,7 +157,7 @@ mod tests {
 
     fn render(words: &[&str], entrypoint: &str, args: &[&str], entries: &[Entry]) -> Vec<String> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let invocation = Invocation { entrypoint, args: &args, env: &[], entries, eval: false };
+        let invocation = Invocation { entrypoint, args: &args, env: &[], entries, wants: Wants::default() };
         parse(words).unwrap().render(&invocation).unwrap()
     }
 
@@ -196,8 +197,8 @@ mod tests {
 
     #[test]
     fn no_matching_file_is_an_error_with_the_glob() {
-        let invocation =
-            Invocation { entrypoint: "a.txt", args: &[], env: &[], entries: &[file("a.txt")], eval: false };
+        let (entries, wants) = (&[file("a.txt")][..], Wants::default());
+        let invocation = Invocation { entrypoint: "a.txt", args: &[], env: &[], entries, wants };
         let error = parse(&["cc", "{files:**/*.c}"]).unwrap().render(&invocation).unwrap_err();
         assert!(error.to_string().contains("**/*.c"), "{error}");
     }

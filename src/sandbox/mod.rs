@@ -63,7 +63,7 @@ pub struct Report {
     pub usage: Usage,
     /// Where the time went.
     pub timings: Timings,
-    /// What the language's helper wrote to the result channel, unparsed.
+    /// What the program wrote to the result channel, unparsed.
     pub result: Vec<u8>,
     /// Sentences for the caller.
     pub notices: Vec<String>,
@@ -102,6 +102,9 @@ pub struct Truncated {
     pub stderr: bool,
     /// Some artifacts are missing.
     pub artifacts: bool,
+    /// Some of what the program handed back is missing.
+    #[serde(default)]
+    pub results: bool,
 }
 
 /// What the run phase used.

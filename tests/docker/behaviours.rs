@@ -118,7 +118,7 @@ fn assert_as_expected(expect: &Expect, result: &Value) {
     for part in &expect.stdout_lacks {
         assert!(!text(result, "/stdout").contains(part.as_str()), "stdout has {part:?}: {result:#}");
     }
-    for stream in ["stdout", "stderr", "artifacts"] {
+    for stream in ["stdout", "stderr", "artifacts", "results"] {
         let expected = expect.truncated.iter().any(|truncated| truncated == stream);
         assert_eq!(result["truncated"][stream], expected, "truncated.{stream}: {result:#}");
     }

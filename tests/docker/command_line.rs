@@ -44,6 +44,33 @@ fn a_folder_is_compiled_and_its_exit_code_passed_on() {
 }
 
 #[test]
+fn data_reaches_the_program_and_what_it_hands_back_comes_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let program = write(
+        "main.py",
+        "import execbox\ndef main():\n    print('said')\n    execbox.save_result('rows', len(execbox.input_data))\n    return execbox.parameters\n",
+    );
+    let data = write("rows.json", "[1, 2, 3]");
+    let args =
+        ["run", &program, "--param", "n=3", "--param", "who=x y", "--input-data", &data, "--call", "main"];
+    let output = execbox(&[&args[..], &["--results", "-"]].concat(), "");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = stdout(&output);
+    let handed: serde_json::Value = serde_json::from_str(text.strip_prefix("said\n").unwrap()).unwrap();
+    let expected = serde_json::json!({"results": {"rows": 3}, "return_value": {"n": 3, "who": "x y"}});
+    assert_eq!(handed, expected);
+    let broken = write("broken.json", "[1,");
+    let output = execbox(&["run", &program, "--input-data", &broken], "");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("broken.json"), "{output:?}");
+}
+
+#[test]
 fn input_arguments_and_environment_reach_the_program_and_files_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("main.py");

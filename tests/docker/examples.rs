@@ -1,7 +1,7 @@
 //! Projects under `examples/`: detected, run sync and async, the same both ways, with their artifacts.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::projects::{describe, described, repository, tar};
 use crate::server::Server;
@@ -16,6 +16,11 @@ pub struct Example {
     args: Vec<String>,
     #[serde(default)]
     stdin: String,
+    script: Option<bool>,
+    call: Option<String>,
+    capture_plots: Option<bool>,
+    parameters: Option<Value>,
+    input_data: Option<Value>,
     pub expect: Expect,
 }
 
@@ -29,15 +34,26 @@ pub struct Expect {
     stderr: String,
     #[serde(default)]
     pub artifacts: Vec<String>,
+    #[serde(default)]
+    results: Map<String, Value>,
+    return_value: Option<Value>,
 }
 
 impl Example {
     /// What the request says.
     pub fn metadata(&self) -> Value {
         let mut metadata = json!({"script_args": self.args, "stdin": self.stdin});
-        for (field, value) in [("language", &self.language), ("entrypoint", &self.entrypoint)] {
-            if let Some(value) = value {
-                metadata[field] = json!(value);
+        for (field, value) in [
+            ("language", json!(self.language)),
+            ("entrypoint", json!(self.entrypoint)),
+            ("script", json!(self.script)),
+            ("call", json!(self.call)),
+            ("capture_plots", json!(self.capture_plots)),
+            ("parameters", json!(self.parameters)),
+            ("input_data", json!(self.input_data)),
+        ] {
+            if !value.is_null() {
+                metadata[field] = value;
             }
         }
         metadata
@@ -55,6 +71,9 @@ pub fn assert_as_expected(expect: &Expect, result: &Value) {
     assert_eq!(result["stdout"].as_str().unwrap_or_default(), expect.stdout, "{result:#}");
     assert_eq!(result["stderr"].as_str().unwrap_or_default(), expect.stderr, "{result:#}");
     assert_eq!(paths(result), expect.artifacts, "{result:#}");
+    let results = result["results"].as_object().cloned().unwrap_or_default();
+    assert_eq!(results, expect.results, "{result:#}");
+    assert_eq!(result["return_value"], json!(expect.return_value), "{result:#}");
 }
 
 async fn run_both_ways(server: &Server, language: &str, name: &str) {

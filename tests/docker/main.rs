@@ -15,6 +15,8 @@
 //! - [`images`]: images of hostile make, and builds that fail or are cut off.
 //! - [`exhaustion`]: processors, descriptors and signals of the server.
 //! - [`figures`]: how far over its deadline a program gets, how fast a kill is, how exact output, for `make figures`.
+//! - [`script`]: data in and results out, whatever the language; [`script_python`] and its likes: in each of them.
+//! - [`plots`]: plots that nobody saved.
 //! - [`output`]: nothing lost, nothing mixed up, many at a time.
 //! - [`leaks`]: what one tenant plants, another never finds.
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
@@ -66,6 +68,7 @@ mod leaks;
 mod lifecycle;
 mod output;
 mod patience;
+mod plots;
 mod pool;
 mod private_engine;
 mod probe;
@@ -78,6 +81,10 @@ mod refusal;
 #[allow(dead_code, reason = "`make hostile` and tests/it use the rest of it")]
 mod registry;
 mod runtimes;
+mod script;
+mod script_node;
+mod script_python;
+mod script_r_bash;
 mod server;
 mod storage;
 mod sweep;

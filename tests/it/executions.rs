@@ -25,9 +25,18 @@ fn comparable(mut result: Value) -> Value {
 #[tokio::test]
 async fn sync_and_async_give_the_same_result() {
     let app = TestApp::start().await;
-    for behaviour in
-        ["exit 0", "exit 3", "signal", "oom", "timeout", "flood", "disk", "binary", "compile_error"]
-    {
+    for behaviour in [
+        "exit 0",
+        "exit 3",
+        "signal",
+        "oom",
+        "timeout",
+        "flood",
+        "disk",
+        "binary",
+        "compile_error",
+        "results",
+    ] {
         let sync = app.run(behaviour).await;
         let path = app.submit(behaviour).await;
         let poll = app.get(&format!("{path}?wait=10")).await;
@@ -88,7 +97,10 @@ async fn a_result_has_the_documented_fields_and_no_empty_ones() {
     );
     assert_eq!(result["usage"], json!({"wall_ms": 12, "cpu_ms": 11, "memory_peak_bytes": 9_437_184}));
     assert_eq!(result["timings"]["run_ms"], 12.4);
-    assert_eq!(result["truncated"], json!({"stdout": false, "stderr": false, "artifacts": false}));
+    assert_eq!(
+        result["truncated"],
+        json!({"stdout": false, "stderr": false, "artifacts": false, "results": false})
+    );
     assert_eq!((&result["stdout"], &result["stderr"]), (&json!("out\n"), &json!("err\n")));
     for time in ["created_at", "started_at", "finished_at"] {
         let text = result[time].as_str().unwrap();

@@ -144,6 +144,11 @@ fn outcome(verb: &str, events: &dyn Events) -> Report {
             events.stdout(Bytes::from_static(b"\xff\x00\x1b[2J"));
             report(Reason::Exited, Some(0))
         }
+        "results" => {
+            let lines = b"{\"save\": {\"key\": \"k\", \"value\": {\"b\": 1.50, \"a\": null}}}\nno json\n{\"return_value\": [1]}\n{\"sa";
+            let truncated = Truncated { results: true, ..Truncated::default() };
+            Report { result: lines.to_vec(), truncated, ..report(Reason::Exited, Some(0)) }
+        }
         "value" => Report { result: br#"{"result": "42"}"#.to_vec(), ..report(Reason::Exited, Some(0)) },
         "compile_error" => {
             events.phase(Phase::Compile);

@@ -41,12 +41,23 @@ async fn another_request_under_the_key_is_refused_whatever_differs() {
         ("labels", json!({"k": "v"})),
         ("config", json!({"timeout_seconds": 7})),
         ("artifacts", json!(["*.png"])),
+        ("parameters", json!({"x": 1})),
+        ("input_data", json!([1])),
+        ("script", json!(true)),
+        ("call", json!("main")),
+        ("capture_plots", json!(true)),
     ] {
         let mut other = body.clone();
         other[field] = value;
         post(&app, "/api/v1/eval", "k", &other).await.assert_problem(422, "idempotency_key_reused");
     }
     post(&app, "/api/v1/eval", "k", &body).await.assert_ok();
+    // Although each execution is told its own id.
+    let mut data = fake("exit 0");
+    data["parameters"] = json!({"x": 1});
+    let first = post(&app, "/api/v1/eval", "data", &data).await;
+    let second = post(&app, "/api/v1/eval", "data", &data).await;
+    assert_eq!(first.assert_ok()["execution_id"], second.assert_ok()["execution_id"]);
     app.finish().await;
 }
 

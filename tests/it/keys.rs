@@ -326,7 +326,8 @@ async fn the_log_says_who_did_what_and_holds_nothing_of_theirs() {
     let app = TestApp::start().await;
     let (owner, other) = (User::new(&app, &spec("acme")), User::new(&app, &spec("rival")));
     let secrets = json!({"code": "print('canary-code')", "labels": {"fake": "hang"}, "stdin": "canary-stdin",
-        "env_vars": {"TOKEN": "canary-env"}, "script_args": ["canary-arg"]});
+        "env_vars": {"TOKEN": "canary-env"}, "script_args": ["canary-arg"], "script": true,
+        "parameters": {"p": "canary-parameter"}, "input_data": ["canary-data"]});
     let ran = owner.post("/api/v1/exec/async", &secrets).await;
     let id = ran.body["execution_id"].as_str().unwrap().to_owned();
     let path = format!("/api/v1/executions/{id}");

@@ -1,6 +1,7 @@
 //! The real routes over a scripted sandbox: no Docker here.
 //!
 //! - [`executions`]: every way in and out of an execution, sync and async.
+//! - [`script`]: data for a program, and what it hands back.
 //! - [`artifacts`]: lists and downloads, and names that try to get out.
 //! - [`connections`]: too many of them, idle ones, and callers that do not read.
 //! - [`slow_readers`]: what answers hold in memory and open while somebody takes their time.
@@ -47,6 +48,7 @@ mod python_executor;
 #[path = "../../benches/hostile/registry.rs"]
 mod registry;
 mod runtimes;
+mod script;
 mod server_routes;
 mod slow_readers;
 mod test_app;

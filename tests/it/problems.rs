@@ -88,7 +88,7 @@ async fn json_bodies() {
             "ambiguous_language",
             "",
         ),
-        (json!({"code": "1", "language": "bash", "eval_last_expr": true}), "eval_not_supported", ""),
+        (json!({"code": "1", "language": "bash", "eval_last_expr": true}), "eval_not_supported", "python"),
         (config("memory_mb", json!(1e19)), "limit_too_high", "config.memory_mb"),
         (config("timeout_seconds", json!(1e12)), "limit_too_high", "config.timeout_seconds"),
         (config("pids", json!(0)), "limit_too_low", "config.pids"),
@@ -283,7 +283,8 @@ fn every_code_is_earned_by_a_test() {
         include_str!("executions.rs"),
         include_str!("artifacts.rs"),
         include_str!("keys.rs"),
-        include_str!("project_files.rs")
+        include_str!("project_files.rs"),
+        include_str!("script.rs")
     );
     for code in Code::ALL {
         let word = format!("\"{}\"", code.as_str());

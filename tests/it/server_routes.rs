@@ -11,9 +11,13 @@ async fn runtimes_show_what_is_on_offer_and_the_limits() {
     let runtimes = answer.assert_ok()["runtimes"].as_array().unwrap();
     let python = runtimes.iter().find(|runtime| runtime["name"] == "python").unwrap();
     assert_eq!(python["ready"], true);
-    for field in ["version", "aliases", "extensions", "packages"] {
+    for field in ["version", "aliases", "extensions", "packages", "features"] {
         assert!(!python[field].is_null(), "{field}");
     }
+    let features = json!(["script", "call", "eval_last_expr", "capture_plots"]);
+    assert_eq!(python["features"], features);
+    let lua = runtimes.iter().find(|runtime| runtime["name"] == "lua").unwrap();
+    assert_eq!(lua["features"], json!([]));
     assert!(runtimes.iter().any(|runtime| runtime["ready"] == false));
     let limits = &answer.body["limits"];
     assert_eq!(limits["default"]["timeout_seconds"], 300.0);

@@ -43,7 +43,7 @@ pub use reuse::{Reuse, ReuseInForce};
 
 use crate::limits::Limits;
 use crate::runner::message::{ArtifactSpec, PhaseSpec, Start, WatchSpec};
-use crate::runtime::Runtime;
+use crate::runtime::{INPUT_VARIABLE, JOB_VARIABLE, Runtime};
 use crate::sandbox::docker::container::Container;
 use crate::sandbox::docker::engine::{Engine, EngineError};
 use crate::sandbox::docker::image::{BuildSettings, Images};
@@ -453,11 +453,16 @@ impl Inner {
         let (spec, limits) = (&job.spec, &job.spec.limits);
         let phase = |argv: &Vec<String>, timeout_ms| PhaseSpec { argv: argv.clone(), timeout_ms };
         let on_disk = self.class(limits, self.reuse()).workspace == Placement::Volume;
+        let mut env = spec.command.env.clone();
+        // Whoever is given data may know whose it is. Not in the file: that goes with the project, which has no id.
+        if env.iter().any(|(name, _)| name == INPUT_VARIABLE) {
+            env.push((JOB_VARIABLE.to_owned(), job.id.to_string()));
+        }
         Start {
             nonce: uuid::Uuid::new_v4().to_string(),
             compile: spec.command.compile.as_ref().map(|argv| phase(argv, limits.compile_timeout_ms)),
             run: phase(&spec.command.run, limits.timeout_ms),
-            env: spec.command.env.clone(),
+            env,
             stdin: !spec.stdin.is_empty(),
             output_bytes: limits.output_bytes,
             flood_bytes: verdict::flood_bytes(limits),

@@ -35,7 +35,7 @@ pub(super) fn bare(outcome: Outcome, began: Instant, conversation: &Conversation
         outcome,
         compile: None,
         artifacts: conversation.artifacts.clone(),
-        truncated: Truncated::default(),
+        truncated: Truncated { results: conversation.result_cut, ..Truncated::default() },
         usage: Usage { wall_us, ..Usage::default() },
         timings: Timings {
             sandbox_us: micros(started.duration_since(began)),
@@ -61,6 +61,9 @@ pub(super) fn of_end(end: &End, outcome: Outcome, began: Instant, conversation: 
             stdout: run.is_some_and(|run| run.stdout_truncated),
             stderr: run.is_some_and(|run| run.stderr_truncated),
             artifacts: end.artifacts_truncated,
+            // The compiler's share of the channel, too.
+            results: run.into_iter().chain(&end.compile).any(|phase| phase.results_truncated)
+                || bare.truncated.results,
         },
         usage: Usage {
             wall_us: run.map_or(0, |run| run.wall_us),

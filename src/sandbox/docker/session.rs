@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::Frames;
 use crate::execution::spec::Stdin;
 use crate::runner::frame::{DATA_CHUNK, Frame, Kind, encode, encode_message};
-use crate::runner::message::{ArtifactSpec, End, Phase, PhaseStart, Start};
+use crate::runner::message::{ArtifactSpec, End, Phase, PhaseStart, RESULT_BYTES, Start};
 use crate::sandbox::docker::container::Input;
 use crate::sandbox::docker::incoming::Incoming;
 use crate::sandbox::docker::streams::{Inbox, Streams, nonsense};
@@ -40,8 +40,6 @@ const LATE: Duration = Duration::from_millis(1_500);
 const COLLECT: Duration = Duration::from_secs(60);
 /// What a kill leaves the runner for its report.
 const KILL_GRACE: Duration = Duration::from_millis(150);
-/// Bytes of the result channel that are kept.
-const RESULT_CAP: usize = 256 << 10;
 /// Notices that are kept, and the length of each.
 const NOTICES: (usize, usize) = (32, 1_024);
 /// What is left to send when the runner has reported: at most one frame.
@@ -54,6 +52,8 @@ pub(super) struct Conversation {
     pub(super) ending: Ending,
     pub(super) artifacts: Vec<Artifact>,
     pub(super) result: Vec<u8>,
+    /// More came than is kept.
+    pub(super) result_cut: bool,
     pub(super) notices: Vec<String>,
     /// When the first phase started.
     pub(super) first_phase: Option<Instant>,
@@ -287,6 +287,7 @@ struct Reader<'a> {
     inbox: &'a mut Inbox,
     incoming: Incoming,
     result: Vec<u8>,
+    result_cut: bool,
     notices: Vec<String>,
     first_phase: Option<Instant>,
     phase: Option<Phase>,
@@ -312,6 +313,7 @@ impl<'a> Reader<'a> {
             inbox,
             incoming: Incoming::new(job.artifact_dir.clone(), &start.artifacts),
             result: Vec::new(),
+            result_cut: false,
             notices: Vec::new(),
             first_phase: None,
             phase: None,
@@ -346,7 +348,8 @@ impl<'a> Reader<'a> {
             Kind::Stderr => self.events.stderr(Bytes::copy_from_slice(payload)),
             Kind::Credit => self.grant(payload)?,
             Kind::Result => {
-                let room = RESULT_CAP - self.result.len();
+                let room = usize::try_from(RESULT_BYTES).unwrap_or(usize::MAX) - self.result.len();
+                self.result_cut |= payload.len() > room;
                 self.result.extend_from_slice(&payload[..payload.len().min(room)]);
             }
             Kind::Artifact => self.incoming.begin(message(payload)?).await?,
@@ -415,6 +418,7 @@ impl<'a> Reader<'a> {
             ending,
             artifacts: self.incoming.into_artifacts(),
             result: self.result,
+            result_cut: self.result_cut,
             notices: self.notices,
             first_phase: self.first_phase,
             phase: self.phase,

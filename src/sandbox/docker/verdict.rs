@@ -187,6 +187,7 @@ mod tests {
             cpu_us: 1,
             stdout_truncated: false,
             stderr_truncated: false,
+            results_truncated: false,
         }
     }
 
