@@ -99,13 +99,6 @@ impl Inner {
     }
 }
 
-/// Bytes of what the program handed back: they are in the record itself.
-fn handed_back(finished: &Finished) -> u64 {
-    let results = finished.results.iter().map(|(key, value)| key.len() + value.get().len());
-    let value = finished.return_value.as_ref().map_or(0, |value| value.get().len());
-    (results.sum::<usize>() + value + finished.result.as_ref().map_or(0, String::len)) as u64
-}
-
 impl End<'_> {
     /// Writes it all, files first. False when the store has another end.
     async fn record(&mut self, store: &Store) -> Result<bool, StoreError> {
@@ -128,7 +121,7 @@ impl End<'_> {
             result: record::ended(self.status, started_at, &self.finished, &self.output, output_file)?,
             output,
             files: std::mem::take(&mut self.files),
-            bytes: artifacts + self.output.len() as u64 + handed_back(&self.finished),
+            bytes: artifacts + self.output.len() as u64 + self.finished.handed_back() as u64,
         });
         let recorded = store.finish(Arc::clone(&ending), durable).await;
         // The thread that writes has let go of it before it answers.

@@ -157,3 +157,13 @@ pub struct Finished {
     /// Sentences for the caller.
     pub notices: Vec<String>,
 }
+
+impl Finished {
+    /// Length of what the program handed back.
+    #[must_use]
+    pub fn handed_back(&self) -> usize {
+        let results = self.results.iter().map(|(key, value)| key.len() + value.get().len());
+        let value = self.return_value.as_ref().map_or(0, |value| value.get().len());
+        results.sum::<usize>() + value + self.result.as_ref().map_or(0, String::len)
+    }
+}

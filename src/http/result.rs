@@ -71,11 +71,11 @@ pub(super) struct ExecResult {
     /// What the called function returned.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
-    return_value: Option<Json>,
+    pub(super) return_value: Option<Json>,
     /// What the program saved, by key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(required = false, value_type = BTreeMap<String, serde_json::Value>)]
-    results: BTreeMap<String, Json>,
+    pub(super) results: BTreeMap<String, Json>,
     /// The compile phase, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) compile: Option<Compile>,

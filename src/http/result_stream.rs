@@ -1,8 +1,9 @@
 //! The result as an answer. Large output goes out in pieces that are made when the connection takes them: an answer that
 //! is read slowly, or by many at once, occupies a piece of memory each, and not a text of its whole length.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use base64::Engine as _;
@@ -12,7 +13,7 @@ use futures::stream::{self, Stream};
 use serde_json::json;
 
 use crate::execution::content::Content;
-use crate::execution::state::{Execution, Output};
+use crate::execution::state::{Execution, Finished, Output};
 use crate::http::error::ApiError;
 use crate::http::result::ExecResult;
 
@@ -36,11 +37,21 @@ enum Step {
     },
     /// Base64 of these bytes.
     Base64 { content: Content, at: usize },
+    /// A value that the program handed back, with its name.
+    Value {
+        finished: Arc<Finished>,
+        /// Which of its results; `None` is the return value.
+        which: Option<usize>,
+        /// Where it goes on.
+        at: usize,
+    },
 }
 
 /// The result as the answer to a request.
 pub(super) fn respond(execution: &Execution) -> Result<HttpResponse, ApiError> {
-    if let Some(output) = execution.output.in_memory().filter(|output| output.len() <= SMALL) {
+    let handed_back = execution.finished.as_ref().map_or(0, |finished| finished.handed_back());
+    let is_small = |output: &Output| output.len() + handed_back <= SMALL;
+    if let Some(output) = execution.output.in_memory().filter(is_small) {
         return Ok(HttpResponse::Ok().json(ExecResult::new(execution, &output)));
     }
     let steps = steps(execution).map_err(|error| ApiError::internal(&error))?;
@@ -52,7 +63,15 @@ fn steps(execution: &Execution) -> serde_json::Result<VecDeque<Step>> {
     let output = &execution.output;
     let mut rest = ExecResult::new(execution, &Output::default());
     let compile = rest.compile.take();
+    (rest.return_value, rest.results) = (None, BTreeMap::new());
     let mut steps = VecDeque::from([Step::Bytes(opened(&rest)?)]);
+    if let Some(finished) = &execution.finished {
+        let value = |which| Step::Value { finished: Arc::clone(finished), which, at: 0 };
+        steps.extend(finished.return_value.as_ref().map(|_| value(None)));
+        let results = 0..finished.results.len();
+        let closing = (!results.is_empty()).then(|| Step::Bytes(Bytes::from_static(b"}")));
+        steps.extend(results.map(|which| value(Some(which))).chain(closing));
+    }
     let mut field = |name: &str, content: &Content, base64| {
         steps.push_back(Step::Bytes(format!("{name}\"").into()));
         steps.push_back(Step::Text { content: content.clone(), at: 0, base64, exact: true });
@@ -103,6 +122,16 @@ fn pieces(steps: VecDeque<Step>) -> impl Stream<Item = io::Result<Bytes>> {
                     steps.push_front(Step::Text { content, at, base64, exact });
                     escaped(&bytes)
                 }
+                Step::Value { finished, which, at } => {
+                    let Some((name, text)) = value(&finished, which) else { continue };
+                    let end = text.len().min(at + PIECE);
+                    let name = if at == 0 { name.as_bytes() } else { b"" };
+                    let piece = [name, &text.as_bytes()[at..end]].concat();
+                    if end < text.len() {
+                        steps.push_front(Step::Value { finished, which, at: end });
+                    }
+                    piece.into()
+                }
                 Step::Base64 { content, at } if at == content.len() => continue,
                 Step::Base64 { content, at } => {
                     let bytes = content.piece(at, PIECE).await?;
@@ -114,6 +143,16 @@ fn pieces(steps: VecDeque<Step>) -> impl Stream<Item = io::Result<Bytes>> {
         }
         Ok(None)
     })
+}
+
+/// What stands before a value that the program handed back, and its text.
+fn value(finished: &Finished, which: Option<usize>) -> Option<(String, &str)> {
+    let Some(which) = which else {
+        return finished.return_value.as_ref().map(|value| (",\"return_value\":".to_owned(), value.get()));
+    };
+    let (key, value) = finished.results.iter().nth(which)?;
+    let before = if which == 0 { ",\"results\":{" } else { "," };
+    Some((format!("{before}{}:", serde_json::Value::from(key.as_str())), value.get()))
 }
 
 /// The inside of a JSON string.
@@ -136,9 +175,6 @@ fn starts_here(bytes: &[u8], at: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
     use futures::TryStreamExt as _;
     use jiff::Timestamp;
     use serde_json::Value;
@@ -146,7 +182,7 @@ mod tests {
     use super::*;
     use crate::execution::id::{ExecutionId, Tenant};
     use crate::execution::json::Json;
-    use crate::execution::state::{Finished, Status};
+    use crate::execution::state::Status;
     use crate::sandbox::{CompileReport, Outcome, Reason, Timings, Truncated, Usage};
 
     fn execution(output: Output, compiled: bool) -> Execution {
@@ -161,7 +197,11 @@ mod tests {
             timings: Timings::default(),
             result: Some("\"quoted\"}".into()),
             return_value: Some(Json::parse(r#"{"b": 1, "a": null}"#).unwrap()),
-            results: BTreeMap::from([("k".into(), Json::parse("[1.50]").unwrap())]),
+            results: BTreeMap::from([
+                ("k \"q\"".into(), Json::parse("[1.50]").unwrap()),
+                ("long".into(), Json::parse(&format!("\"{}\"", "\u{e4}\u{1f600}".repeat(PIECE))).unwrap()),
+                ("empty".into(), Json::parse("{}").unwrap()),
+            ]),
             diagnosis: None,
             notices: vec!["a notice".into()],
         };

@@ -151,10 +151,8 @@ async fn names_and_the_last_expression_go_together() {
     server.finish().await;
 }
 
-/// What only a language with the libraries has.
-#[tokio::test]
-async fn data_frames_are_read_and_saved() {
-    let code = r#"
+/// Tables in, and what the libraries make of them out.
+const FRAMES: &str = r#"
 import zipfile
 import numpy as np
 import pandas as pd
@@ -183,8 +181,12 @@ for name in ["p.parquet", "/tmp/x.xlsx"]:
     except ImportError as error:
         print(str(error).partition(":")[2].partition(" here")[0])
 "#;
+
+/// What only a language with the libraries has.
+#[tokio::test]
+async fn data_frames_are_read_and_saved() {
     let tar = tar_of(&[
-        ("main.py", code.as_bytes()),
+        ("main.py", FRAMES.as_bytes()),
         ("d.csv", b"who,n,when\na,1,\nb,2.5,x\na,3,y\n"),
         ("t.tsv", b"a\tb\n1\t2\n"),
         ("p.parquet", b"PAR1"),
