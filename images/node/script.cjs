@@ -260,8 +260,10 @@ function parses(source) {
     }
 }
 
-function isWhole(source, isModule) {
+function isWhole(text, isModule) {
     const vm = require("node:vm");
+    // A line for the shell is none for a function.
+    const source = text.replace(/^#!/, "//");
     const { emitWarning } = process;
     try {
         process.emitWarning = () => {};

@@ -172,6 +172,7 @@ async fn the_last_expression_is_found_wherever_it_begins() {
         ),
         ("if (true) { 1 }\n`x\n${1 + 1}`", json!("'x\\n2'")),
         ("({a: 1})", json!("{ a: 1 }")),
+        ("#!/usr/bin/env node\n6 * 7", json!("42")),
         ("const x = 1\nx\n+ 2", json!("3")),
         ("Promise.resolve('later')", json!("'later'")),
         ("undefined", Value::Null),
