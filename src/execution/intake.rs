@@ -1,12 +1,17 @@
 //! The door: what a caller asks for, from HTTP or the command line, checked once and turned into a spec.
 
 mod caps;
+mod dependencies;
 mod lint;
+mod npm_lock;
 mod project_file;
+mod requirements;
 mod start;
 
 use std::collections::BTreeMap;
 use std::io;
+
+pub use dependencies::{InstallPolicy, Installs, RequestedDependencies, add_dependencies};
 
 use crate::archive::{Contents, Project};
 use crate::execution::id::Tenant;
@@ -176,6 +181,7 @@ fn check(
         stdin: submission.stdin,
         limits,
         artifacts: submission.artifacts,
+        dependencies: None,
         labels: submission.labels,
         notices,
     })

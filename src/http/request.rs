@@ -32,14 +32,14 @@ pub(super) struct ExecRequest {
     pub(super) code: Option<String>,
     /// JSON body only: the files of the project. They win over `code`.
     pub(super) files: Option<Vec<InlineFile>>,
-    /// Not supported yet: Python dependencies.
+    /// Python packages, a line each: `name==version`, with `--hash=` and markers where wanted.
+    #[schema(example = "six==1.16.0")]
     pub(super) requirements_txt: Option<String>,
-    /// Not supported yet: dependencies of other languages, content by file name.
-    #[schema(value_type = Option<Object>)]
-    pub(super) dependencies: Option<Value>,
-    /// Not supported yet: install what the project's own lock file names.
+    /// Packages in the language's own files, content by file name, such as `package.json` and `package-lock.json`.
+    pub(super) dependencies: Option<BTreeMap<String, String>>,
+    /// Install what these files of the project name.
     pub(super) install: Option<bool>,
-    /// Not supported yet: shell commands of the install phase.
+    /// Lines of shell that run before the install, in its container, not as root.
     pub(super) pre_commands: Option<Vec<String>>,
     /// Standard input.
     pub(super) stdin: Option<String>,

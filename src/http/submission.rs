@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::archive::{ArchiveLimits, Contents, Entry, EntryKind, Project, ProjectWriter};
-use crate::execution::intake::{LintMode, Submission};
+use crate::execution::intake::{LintMode, RequestedDependencies, Submission};
 use crate::execution::spec::Stdin;
 use crate::http::error::{ApiError, Code};
 use crate::http::request::{Encoding, ExecRequest, InlineFile};
@@ -112,6 +112,16 @@ impl ExecRequest {
         }
     }
 
+    /// Packages that are asked for. Empty fields ask for nothing.
+    pub(super) fn take_dependencies(&mut self) -> RequestedDependencies {
+        RequestedDependencies {
+            requirements_txt: self.requirements_txt.take().filter(|text| !text.trim().is_empty()),
+            files: self.dependencies.take().unwrap_or_default(),
+            install: self.install.unwrap_or(false),
+            pre_commands: self.pre_commands.take().unwrap_or_default(),
+        }
+    }
+
     /// What the execution layer checks.
     pub(super) fn into_submission(mut self, project: Project) -> Result<Submission, ApiError> {
         refuse_unsupported(&self)?;
@@ -164,10 +174,6 @@ fn refuse_unsupported(request: &ExecRequest) -> Result<(), ApiError> {
     }
     let text = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.trim().is_empty());
     let asked = [
-        ("requirements_txt", text(&request.requirements_txt)),
-        ("dependencies", request.dependencies.as_ref().is_some_and(|value| !is_empty(value))),
-        ("install", request.install == Some(true)),
-        ("pre_commands", request.pre_commands.as_ref().is_some_and(|list| !list.is_empty())),
         ("parameters", request.parameters.is_some()),
         ("input_data", request.input_data.is_some()),
         ("call", text(&request.call)),
@@ -180,12 +186,6 @@ fn refuse_unsupported(request: &ExecRequest) -> Result<(), ApiError> {
             Err(ApiError::new(Code::NotSupported, detail))
         }
     }
-}
-
-fn is_empty(value: &serde_json::Value) -> bool {
-    value.as_object().is_some_and(serde_json::Map::is_empty)
-        || value.as_array().is_some_and(Vec::is_empty)
-        || value.as_str().is_some_and(str::is_empty)
 }
 
 #[cfg(test)]
@@ -208,10 +208,6 @@ mod tests {
             "docker_image": "", "call": "", "script": "", "parameters": null, "input_data": null}"#;
         refuse_unsupported(&parse(empty).unwrap()).unwrap();
         for (json, field) in [
-            (r#"{"requirements_txt": "numpy"}"#, "requirements_txt"),
-            (r#"{"dependencies": {"package.json": "{}"}}"#, "dependencies"),
-            (r#"{"install": true}"#, "install"),
-            (r#"{"pre_commands": ["apt-get update"]}"#, "pre_commands"),
             (r#"{"parameters": {"x": 1}}"#, "parameters"),
             (r#"{"input_data": 0}"#, "input_data"),
             (r#"{"call": "main"}"#, "call"),

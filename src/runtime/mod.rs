@@ -8,6 +8,7 @@ mod detect;
 mod diagnosis;
 mod error;
 mod folders;
+mod install;
 mod lint;
 mod manifest;
 mod resolve;
@@ -24,6 +25,7 @@ pub use catalogue::{Catalogue, CatalogueError};
 pub use diagnosis::{Diagnosis, ErrorPattern};
 pub use error::RuntimeError;
 pub(crate) use error::shown;
+pub use install::{Check, Install, Sources};
 pub use lint::{Finding, Lint};
 pub use signs::{NamedIn, PathPattern, Signs};
 pub use template::Template;
@@ -70,6 +72,8 @@ pub struct Runtime {
     pub errors: Vec<ErrorPattern>,
     /// What is worth a word in its sources.
     pub lint: Lint,
+    /// How packages are installed, where they can be.
+    pub install: Option<Arc<Install>>,
     /// Notable packages in the image, for people.
     pub packages: Vec<String>,
     /// Files of the image's build context, by path; `Dockerfile` is one of them, [`CA_FILE`] is not.

@@ -78,6 +78,12 @@ pub async fn assert_idle(docker: &Docker, label: &str) {
     }
 }
 
+/// One that no container uses any more.
+pub async fn remove_volume(name: &str) {
+    let options = None::<bollard::query_parameters::RemoveVolumeOptions>;
+    engine().await.remove_volume(name, options).await.unwrap();
+}
+
 /// Waits until a program runs in a container with this label, and inspects that.
 pub async fn running(label: &str) -> ContainerInspectResponse {
     let began = Instant::now();

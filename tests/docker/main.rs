@@ -20,6 +20,7 @@
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
+//! - [`dependencies`]: packages that requests ask for, installed once and used without a network.
 //! - [`workspace_volumes`]: workspaces on the Engine's disk, their limits, and that none is left.
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
 //! - [`storage`]: a full disk, a damaged database.
@@ -51,6 +52,7 @@ mod crash;
 mod crash_points;
 mod crash_random;
 mod crash_work;
+mod dependencies;
 mod descriptors;
 mod detected;
 mod engine;

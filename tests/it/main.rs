@@ -12,6 +12,7 @@
 //! - [`admission`]: who runs next, how many at once, and floods of submissions.
 //! - [`faults`]: retries, panics, full queues, drain, callers that go away.
 //! - [`idempotency`]: requests that name themselves.
+//! - [`dependencies`]: packages that requests ask for, and what results say of them.
 //! - [`keys`]: who may call, how often, and what another tenant is told.
 //! - [`operator`]: keys on the command line, and what a damaged database is answered with.
 //! - [`figures`]: kills that race with the end, artifacts that are read while they go, guessed ids, for `make figures`.
@@ -30,6 +31,7 @@ mod admission;
 mod artifacts;
 mod bodies;
 mod connections;
+mod dependencies;
 mod executions;
 mod fake_sandbox;
 mod faults;
