@@ -1,5 +1,7 @@
-//! Every setting of the server with its default: the only file that reads the environment or holds a default
+//! Every setting of the server with its default: the only place that reads the environment or holds a default
 //! number. A flag wins over the environment, which wins over the TOML file, which wins over the default.
+
+mod packages;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,10 +10,11 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 
 use crate::archive::ArchiveLimits;
-use crate::execution::intake::{InstallPolicy, Installs};
 use crate::limits::{KIB, KeyCeilings, LimitPolicy, Limits, MIB};
-use crate::sandbox::docker::{DiskConfig, InstallConfig, PoolLimits, Reuse};
+use crate::sandbox::docker::{DiskConfig, PoolLimits, Reuse};
 use crate::store::RetentionPolicy;
+
+pub use packages::PackageConfig;
 
 /// Memory that a container which waits is counted with, in MiB.
 const WARM_MB: u64 = 24;
@@ -159,56 +162,6 @@ pub struct BuildConfig {
     /// Folder with more runtimes (`NAME/runtime.toml`, `NAME/Dockerfile`); they win over the built-in ones.
     #[arg(long, env = "EXECBOX_IMAGES_DIR", value_name = "DIR")]
     pub images_dir: Option<PathBuf>,
-}
-
-/// Packages that requests ask for.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Packages that requests ask for")]
-pub struct PackageConfig {
-    /// What may be installed: nothing; packages that are built already; or also what runs code of callers and packages
-    /// with a network, which are packages that are built here, and `pre_commands`. See docs/dependencies.md.
-    // Off: a server that was told nothing opens no connections for its callers.
-    #[arg(long, env = "EXECBOX_INSTALLS", value_enum, default_value_t = Installs::Off, value_name = "off|packages|code")]
-    pub installs: Installs,
-
-    /// Take packages that are named without a version, or with a range, too. What is installed then depends on the day.
-    #[arg(long, env = "EXECBOX_ALLOW_UNPINNED", value_parser = BoolishValueParser::new())]
-    pub allow_unpinned: bool,
-
-    /// Where packages come from, by the runtimes' names: `pip=URL`, `npm=URL`. Default: each installer's own registry.
-    #[arg(long, env = "EXECBOX_REGISTRY", value_delimiter = ',', value_parser = registry, value_name = "NAME=URL,...")]
-    pub registry: Vec<(String, String)>,
-
-    /// Network of the containers that install: `bridge`, or a name the Engine knows.
-    #[arg(long, env = "EXECBOX_INSTALL_NETWORK", default_value = "bridge", value_name = "NAME")]
-    pub install_network: String,
-
-    /// Seconds that one install may take, and again its `pre_commands`. They count against no limit of an execution.
-    #[arg(long, env = "EXECBOX_INSTALL_TIMEOUT", default_value_t = 600, value_name = "S")]
-    pub install_timeout_seconds: u64,
-
-    /// Memory of one install.
-    #[arg(long, env = "EXECBOX_INSTALL_MEMORY_MB", default_value_t = 1_024, value_name = "MIB")]
-    pub install_memory_mb: u64,
-
-    /// What one install may take on the Engine's disk.
-    #[arg(long, env = "EXECBOX_INSTALL_DISK_MB", default_value_t = 2_048, value_name = "MIB")]
-    pub install_disk_mb: u64,
-
-    /// What all packages that are kept may take on the Engine's disk: those that were used longest ago go first, and
-    /// never those in use.
-    #[arg(long, env = "EXECBOX_DEPENDENCIES_MB", default_value_t = 10_240, value_name = "MIB")]
-    pub dependencies_mb: u64,
-}
-
-/// `NAME=URL`
-fn registry(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, url)) if url.starts_with("https://") || url.starts_with("http://") => {
-            Ok((name.to_owned(), url.to_owned()))
-        }
-        _ => Err("it must be like NAME=https://HOST/PATH".to_owned()),
-    }
 }
 
 /// Defaults and ceilings of one execution.
@@ -425,33 +378,6 @@ impl Config {
         DiskConfig {
             most_in_memory: self.limits.memory_disk_mb.saturating_mul(MIB),
             reserve: self.limits.disk_reserve_mb.saturating_mul(MIB),
-        }
-    }
-
-    /// What may be installed.
-    #[must_use]
-    pub fn install_policy(&self) -> InstallPolicy {
-        InstallPolicy { installs: self.packages.installs, unpinned: self.packages.allow_unpinned }
-    }
-
-    /// How it is installed.
-    #[must_use]
-    pub fn installs(&self) -> InstallConfig {
-        let packages = &self.packages;
-        let timeout_ms = packages.install_timeout_seconds.saturating_mul(1000);
-        InstallConfig {
-            limits: Limits {
-                timeout_ms,
-                compile_timeout_ms: timeout_ms,
-                memory_bytes: packages.install_memory_mb.saturating_mul(MIB),
-                disk_bytes: packages.install_disk_mb.saturating_mul(MIB),
-                // Trees of small packages have many files.
-                disk_inodes: 4 * self.limits.disk_inodes,
-                ..self.limit_policy().default
-            },
-            network: packages.install_network.clone(),
-            registries: packages.registry.iter().cloned().collect(),
-            budget: packages.dependencies_mb.saturating_mul(MIB),
         }
     }
 

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::engine;
+use crate::package_index::Index;
 use crate::server::Server;
 
 /// Volumes with packages outlive their server, for the next one: tests remove theirs.
-async fn finish(server: Server) {
+pub async fn finish(server: Server) {
     let packages = packages_label(&server);
     server.finish().await;
     remove_packages(&packages).await;
@@ -62,12 +63,9 @@ async fn a_package_is_installed_once_and_used_without_a_network() {
     );
     assert_eq!(package_volumes(&server).await.len(), 1);
 
-    let write = "import os\nfor path in ('/deps/site/six.py', '/deps/site/x', '/deps/x'):\n    try:\n        open(path, 'a')\n    except OSError as error:\n        print(error.errno)";
-    assert_eq!(
-        server.eval(&six(write)).await["stdout"],
-        "30\n30\n30\n",
-        "it must be a read-only file system"
-    );
+    let write = "for path in ('/deps/site/six.py', '/deps/site/x', '/deps/x'):\n    try:\n        open(path, 'a')\n    except OSError as error:\n        print(error.errno in (13, 30))\nmounts = [line.split() for line in open('/proc/mounts')]\nprint([mount[3].split(',')[0] for mount in mounts if mount[1] == '/deps'])";
+    let refused = server.eval(&six(write)).await;
+    assert_eq!(refused["stdout"], "True\nTrue\nTrue\n['ro']\n", "{refused:#}");
     finish(server).await;
 }
 
@@ -111,5 +109,118 @@ async fn what_can_not_be_installed_is_told_with_the_end_of_the_log_and_not_remem
         assert!(began.elapsed() < Duration::from_secs(20), "a volume of a failed install is left");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    finish(server).await;
+}
+
+/// Case F06.
+#[tokio::test]
+async fn f06_what_was_used_longest_ago_makes_room_and_what_is_in_use_does_not() {
+    // Neither package of some 60 KB leaves room for the other.
+    let server = Server::start_with(&["--installs", "packages", "--dependencies-mb", "0"]).await;
+    let url = format!("{}/api/v1/exec/async", server.url);
+    let body = six("import time; print('up', flush=True); time.sleep(4); import six; print(six.__version__)");
+    let accepted: Value = server.client.post(url).json(&body).send().await.unwrap().json().await.unwrap();
+    let id = accepted["execution_id"].as_str().unwrap();
+    server.wrote(id, "up").await;
+    let used = package_volumes(&server).await;
+    let mut other = six("import idna; print(idna.__version__)");
+    other["requirements_txt"] = json!("idna==3.10");
+    assert_eq!(server.eval(&other).await["stdout"], "3.10\n");
+    assert_eq!(server.wait(id).await["stdout"], "up\n1.16.0\n");
+    assert!(used.len() == 1, "{used:?}");
+    // The last install looks at all of them again.
+    other["requirements_txt"] = json!("colorama==0.4.6");
+    other["code"] = json!("import colorama");
+    assert_eq!(server.eval(&other).await["exit_code"], 0);
+    gone(&server, &used[0]).await;
+    finish(server).await;
+}
+
+async fn gone(server: &Server, volume: &str) {
+    let began = Instant::now();
+    while package_volumes(server).await.iter().any(|name| name == volume) {
+        assert!(began.elapsed() < Duration::from_secs(40), "{volume} is left");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Case F09: only what is whole is used again.
+#[tokio::test]
+async fn a_server_killed_while_it_installs_leaves_nothing_that_is_used() {
+    let index = Index::with("slow", "import time; time.sleep(600)").await;
+    let flag = index.flag();
+    let flags = ["--installs", "code", flag.as_str()];
+    let server = Server::start_with(&flags).await;
+    let body = json!({"language": "python", "code": "1", "requirements_txt": "slow==1.0"});
+    let url = format!("{}/api/v1/exec/async", server.url);
+    let accepted: Value = server.client.post(url).json(&body).send().await.unwrap().json().await.unwrap();
+    let id = accepted["execution_id"].as_str().unwrap().to_owned();
+    engine::program(&server.label(), "_in_process").await;
+    let half = package_volumes(&server).await;
+    assert_eq!(half.len(), 1);
+    let data = server.crash().await;
+    let server = Server::start_on(data, &flags).await;
+    // It is run again, in another volume.
+    engine::program(&server.label(), "_in_process").await;
+    assert!(!package_volumes(&server).await.contains(&half[0]), "the half volume is there");
+    server.kill(&id).await;
+    assert_eq!(server.wait(&id).await["status"], "killed");
+    let began = Instant::now();
+    while !package_volumes(&server).await.is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(40), "an install that nobody waits for goes on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    finish(server).await;
+}
+
+#[tokio::test]
+async fn the_next_server_finds_what_the_last_one_installed() {
+    let flags = ["--installs", "packages"];
+    let server = Server::start_with(&flags).await;
+    assert_eq!(server.eval(&six(VERSION)).await["install"]["exit_code"], 0);
+    let volumes = package_volumes(&server).await;
+    let server = Server::start_on(server.crash().await, &flags).await;
+    let again = server.eval(&six(VERSION)).await;
+    assert_eq!((&again["stdout"], &again["install"]), (&json!("1.16.0 /deps/site/six.py\n"), &Value::Null));
+    assert_eq!(package_volumes(&server).await, volumes);
+    finish(server).await;
+}
+
+#[tokio::test]
+async fn packages_that_somebody_removed_are_installed_again() {
+    let server = Server::start_with(&["--installs", "packages", "--warm-max", "0", "--reuse", "never"]).await;
+    assert_eq!(server.eval(&six(VERSION)).await["exit_code"], 0);
+    let removed = package_volumes(&server).await;
+    let began = Instant::now();
+    // The last container is on its way out.
+    while engine::try_remove_volume(&removed[0]).await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is still used");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let again = server.eval(&six(VERSION)).await;
+    assert_eq!(again["stdout"], "1.16.0 /deps/site/six.py\n", "{again:#}");
+    gone(&server, &removed[0]).await;
+    finish(server).await;
+}
+
+#[tokio::test]
+async fn commands_run_before_the_install_and_end_it_when_they_fail() {
+    let server = Server::start_with(&["--installs", "code"]).await;
+    let mut body = six("import six; print(open('/deps/made').read().strip(), six.__version__)");
+    body["pre_commands"] = json!(["x=$(id -u)", "test \"$x\" -ge 20000", "echo before > made"]);
+    let result = server.eval(&body).await;
+    assert_eq!(result["stdout"], "before 1.16.0\n", "{result:#}");
+
+    body["pre_commands"] = json!(["echo tried; false", "echo never"]);
+    let result = server.eval(&body).await;
+    assert_eq!(result["reason"], "install_failed", "{result:#}");
+    let log = result["install"]["log"].as_str().unwrap();
+    assert!(log.contains("tried") && !log.contains("never"), "{result:#}");
+    assert!(result["error"].as_str().unwrap().contains("pre_commands"), "{result:#}");
+
+    // Also for a language that installs nothing else.
+    let alone = json!({"language": "bash", "code": "cat /deps/made", "pre_commands": ["echo alone > made"]});
+    let result = server.eval(&alone).await;
+    assert_eq!(result["stdout"], "alone\n", "{result:#}");
     finish(server).await;
 }

@@ -80,8 +80,20 @@ pub async fn assert_idle(docker: &Docker, label: &str) {
 
 /// One that no container uses any more.
 pub async fn remove_volume(name: &str) {
-    let options = None::<bollard::query_parameters::RemoveVolumeOptions>;
-    engine().await.remove_volume(name, options).await.unwrap();
+    try_remove_volume(name).await.unwrap();
+}
+
+pub async fn try_remove_volume(name: &str) -> Result<(), bollard::errors::Error> {
+    engine().await.remove_volume(name, None::<bollard::query_parameters::RemoveVolumeOptions>).await
+}
+
+/// Waits until a program with this in its command line runs in a container with this label.
+pub async fn program(label: &str, text: &str) {
+    let began = Instant::now();
+    while container_of(label, text).await.is_none() {
+        assert!(began.elapsed() < Duration::from_secs(120), "{text:?} never ran");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Waits until a program runs in a container with this label, and inspects that.

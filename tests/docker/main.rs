@@ -21,6 +21,7 @@
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
 //! - [`dependencies`]: packages that requests ask for, installed once and used without a network.
+//! - [`hostile_packages`]: what the code of packages finds and uses up, from a [`package_index`] of the tests' own.
 //! - [`workspace_volumes`]: workspaces on the Engine's disk, their limits, and that none is left.
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
 //! - [`storage`]: a full disk, a damaged database.
@@ -63,10 +64,12 @@ mod exhaustion;
 mod fault_proxy;
 mod figures;
 mod host_reach;
+mod hostile_packages;
 mod images;
 mod leaks;
 mod lifecycle;
 mod output;
+mod package_index;
 mod patience;
 mod pool;
 mod private_engine;
