@@ -119,6 +119,11 @@ pub struct ContainerConfig {
     #[arg(long, env = "EXECBOX_REUSE", value_enum, default_value_t = Reuse::Never, value_name = "never|tenant")]
     pub reuse: Reuse,
 
+    /// Images of their own that requests may name (`docker_image`): globs over NAME:TAG, in which `*` stands for all but
+    /// `/`. Missing ones are pulled. Default: none.
+    #[arg(long, env = "EXECBOX_ALLOW_IMAGE", value_delimiter = ',', value_parser = image_rule, value_name = "GLOB,...")]
+    pub allow_image: Vec<String>,
+
     /// Containers that wait, started, for each language and set of limits that was used in the last 10 minutes: at least
     /// this many.
     #[arg(long, env = "EXECBOX_WARM_MIN", default_value_t = 1, value_name = "N")]
@@ -133,6 +138,10 @@ pub struct ContainerConfig {
     // Measured on Engine 20.10: runner 2 MiB, containerd-shim 9 to 12 MiB, kernel memory some 3 MiB.
     #[arg(long, env = "EXECBOX_WARM_MEMORY_MB", default_value_t = 1_024, value_name = "MIB")]
     pub warm_memory_mb: u64,
+}
+
+fn image_rule(rule: &str) -> Result<String, String> {
+    crate::execution::intake::image_rule(rule).map(|_| rule.to_owned())
 }
 
 /// Settings of image builds, which need the network.

@@ -4,6 +4,7 @@ mod caps;
 mod dependencies;
 mod lint;
 mod npm_lock;
+mod own_image;
 mod project_file;
 mod requirements;
 mod start;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 pub use dependencies::{InstallPolicy, Installs, RequestedDependencies, add_dependencies};
+pub use own_image::{image_rule, use_image};
 
 use crate::archive::{Contents, Project};
 use crate::execution::id::Tenant;
@@ -182,6 +184,7 @@ fn check(
         limits,
         artifacts: submission.artifacts,
         dependencies: None,
+        image: None,
         labels: submission.labels,
         notices,
     })

@@ -46,6 +46,8 @@ pub(super) struct Work {
     share: Option<KeyShare>,
     #[serde(default)]
     dependencies: Option<Dependencies>,
+    #[serde(default)]
+    image: Option<String>,
 }
 
 /// How it ended.
@@ -96,6 +98,7 @@ impl Work {
             project_file: project_file.map(|hash| hash.to_string()),
             share: spec.share.clone(),
             dependencies: spec.dependencies.clone(),
+            image: spec.image.clone(),
         }
     }
 }
@@ -135,6 +138,7 @@ pub(super) fn spec(
         limits: work.limits,
         artifacts: work.artifacts,
         dependencies: work.dependencies,
+        image: work.image,
         labels: request.labels,
         notices: work.notices,
     }))

@@ -29,6 +29,8 @@ pub struct ExecutionSpec {
     pub limits: Limits,
     /// Globs of the files to return; `None` returns everything created or changed.
     pub artifacts: Option<Vec<String>>,
+    /// Name of the image that it runs in instead of the runtime's.
+    pub image: Option<String>,
     /// Packages that it needs beside what is in the runtime's image.
     pub dependencies: Option<Dependencies>,
     /// Kept with the record.

@@ -196,7 +196,18 @@ async fn submit(
 ) -> Result<ExecutionId, ApiError> {
     let app = &state.app;
     let dependencies = wire.take_dependencies();
+    let image = wire.docker_image.take().filter(|image| !image.is_empty());
+    let eval = wire.eval_last_expr == Some(true);
     let spec = accept(state, caller, wire.into_submission(project)?).await?;
+    let spec = match image {
+        None => spec,
+        Some(_) if dependencies != RequestedDependencies::default() => {
+            let detail =
+                "docker_image: nothing is installed beside an image of your own; put it into the image";
+            return Err(ApiError::new(Code::NotSupported, detail));
+        }
+        Some(image) => intake::use_image(spec, &image, eval, &app.config.containers.allow_image)?,
+    };
     let spec = with_dependencies(spec, dependencies, app.config.install_policy()).await?;
     let spec = ExecutionSpec { share: caller.share(), ..spec };
     let (key, spec) = match idempotency::key(request)? {

@@ -52,6 +52,9 @@ fn fingerprint(spec: &ExecutionSpec) -> io::Result<[u8; 32]> {
     if let Some(dependencies) = &spec.dependencies {
         hash.update(serde_json::to_vec(dependencies)?);
     }
+    if let Some(image) = &spec.image {
+        hash.update(image);
+    }
     if let Stdin::Bytes(stdin) = &spec.stdin {
         hash.update((stdin.len() as u64).to_le_bytes());
         hash.update(stdin);

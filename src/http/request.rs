@@ -25,7 +25,8 @@ pub(super) struct ExecRequest {
     pub(super) language: Option<String>,
     /// `"3.13"` means `language: python@3.13`.
     pub(super) python_version: Option<String>,
-    /// An image of your own; none is allowed yet.
+    /// An image of your own instead of the language's, where the operator allows it.
+    #[schema(example = "python:3.13-slim")]
     pub(super) docker_image: Option<String>,
     /// JSON body only: the one file to run.
     #[schema(example = "print(6 * 7)")]

@@ -167,11 +167,6 @@ fn language(language: Option<String>, python: Option<String>) -> Result<Option<S
 
 /// Fields of the contract that this server does not have yet. Empty ones ask for nothing.
 fn refuse_unsupported(request: &ExecRequest) -> Result<(), ApiError> {
-    if request.docker_image.as_ref().is_some_and(|image| !image.is_empty()) {
-        let detail =
-            "docker_image: this server allows no images of your own; leave it out and give `language`";
-        return Err(ApiError::new(Code::ImageNotAllowed, detail));
-    }
     let text = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.trim().is_empty());
     let asked = [
         ("parameters", request.parameters.is_some()),
@@ -217,7 +212,5 @@ mod tests {
             assert_eq!(error.code, Code::NotSupported, "{json}");
             assert!(error.detail.starts_with(field), "{}", error.detail);
         }
-        let image = parse(br#"{"docker_image": "python:3.11-slim"}"#).unwrap();
-        assert_eq!(refuse_unsupported(&image).unwrap_err().code, Code::ImageNotAllowed);
     }
 }

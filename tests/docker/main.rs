@@ -22,6 +22,7 @@
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
 //! - [`dependencies`]: packages that requests ask for, installed once and used without a network.
 //! - [`hostile_packages`]: what the code of packages finds and uses up, from a [`package_index`] of the tests' own.
+//! - [`own_images`]: images that requests name.
 //! - [`workspace_volumes`]: workspaces on the Engine's disk, their limits, and that none is left.
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
 //! - [`storage`]: a full disk, a damaged database.
@@ -69,6 +70,7 @@ mod images;
 mod leaks;
 mod lifecycle;
 mod output;
+mod own_images;
 mod package_index;
 mod patience;
 mod pool;

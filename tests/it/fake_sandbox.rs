@@ -236,6 +236,7 @@ fn describe(spec: &ExecutionSpec) -> serde_json::Value {
         "limits": spec.limits,
         "artifacts": spec.artifacts,
         "dependencies": spec.dependencies,
+        "image": spec.image,
     })
 }
 

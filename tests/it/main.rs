@@ -13,6 +13,7 @@
 //! - [`faults`]: retries, panics, full queues, drain, callers that go away.
 //! - [`idempotency`]: requests that name themselves.
 //! - [`dependencies`]: packages that requests ask for, and what results say of them.
+//! - [`own_images`]: images that requests name, and the operator's allow-list.
 //! - [`keys`]: who may call, how often, and what another tenant is told.
 //! - [`operator`]: keys on the command line, and what a damaged database is answered with.
 //! - [`figures`]: kills that race with the end, artifacts that are read while they go, guessed ids, for `make figures`.
@@ -40,6 +41,7 @@ mod hostile_cases;
 mod idempotency;
 mod keys;
 mod operator;
+mod own_images;
 mod problems;
 mod project_files;
 #[path = "../docker/projects.rs"]

@@ -39,6 +39,8 @@ pub(super) struct Warm {
 #[derive(Debug, Clone)]
 pub(super) struct Kind {
     pub(super) runtime: Arc<Runtime>,
+    /// Name of the caller's own image, where that is the image.
+    pub(super) own_image: Option<Arc<str>>,
     pub(super) image: Image,
     pub(super) class: Class,
     /// The volume with packages that is mounted.

@@ -341,8 +341,11 @@ impl Inner {
         packages: Option<&Arc<Whole>>,
         events: &dyn Events,
     ) -> Result<Taken, SandboxError> {
-        let image = self.images.ensure(&job.spec.runtime, &|line| events.progress(line)).await?;
+        let own_image: Option<Arc<str>> = job.spec.image.as_deref().map(Arc::from);
+        let say = |line: &str| events.progress(line);
+        let image = self.images.of(&job.spec.runtime, own_image.as_deref(), &say).await?;
         let kind = Kind {
+            own_image,
             runtime: Arc::clone(&job.spec.runtime),
             image,
             class: self.class(&job.spec.limits, self.reuse()),
@@ -370,7 +373,7 @@ impl Inner {
             // The same answer for a container that somebody removed meanwhile.
             Err(MakeError::Engine(EngineError::NotFound { .. })) => {
                 self.images.forget(&kind.runtime);
-                let image = self.images.ensure(&kind.runtime, &|_| ()).await?;
+                let image = self.images.of(&kind.runtime, kind.own_image.as_deref(), &|_| ()).await?;
                 let kind = Kind { image, ..kind.clone() };
                 Ok((self.make_as_it_is(&kind).await?, kind))
             }

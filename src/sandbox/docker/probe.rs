@@ -110,6 +110,7 @@ impl DockerSandbox {
             Image { name: EMPTY_IMAGE.to_owned(), id: inner.engine.image_id(EMPTY_IMAGE).await?, size: 0 };
         let kind = Kind {
             runtime: Arc::new(runtime()?),
+            own_image: None,
             image,
             class: inner.class(&limits, reuse),
             dependencies: None,
@@ -175,6 +176,7 @@ fn job(
         limits,
         artifacts: Some(Vec::new()),
         dependencies: None,
+        image: None,
         labels: BTreeMap::new(),
         notices: Vec::new(),
     };

@@ -78,6 +78,7 @@ impl Inner {
         let limits = self.dependencies.config.limits;
         let kind = Kind {
             runtime: tools,
+            own_image: None,
             image,
             class: Class::of(&limits, Reuse::Never, Placement::Volume),
             dependencies: None,
@@ -155,6 +156,7 @@ impl Inner {
             limits: self.dependencies.config.limits,
             artifacts: Some(Vec::new()),
             dependencies: None,
+            image: None,
             labels: BTreeMap::new(),
             notices: Vec::new(),
         };
