@@ -160,3 +160,92 @@ fn is_hash(hash: &str) -> bool {
             && digest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str =
+        "sha512-6FlzubTLZG3J2a/NVCAleEhjzq5oxgHyaCU9yYXvcLsvoVaHJq/s5xXI6/XXP6tz7R9xAOtHnSO/tXtF3WRTlA==";
+
+    fn read(manifest: &Value, lock: &Value) -> Result<BTreeMap<String, String>, String> {
+        let node = crate::runtime::Catalogue::load(None).unwrap().resolve("node").unwrap();
+        let files = [("package.json", manifest), ("package-lock.json", lock)];
+        let given = files.map(|(name, value)| (name.to_owned(), value.to_string()));
+        canonical(node.install.as_deref().unwrap(), given.into())
+    }
+
+    fn lock(path: &str, entry: &Value) -> Value {
+        json!({"lockfileVersion": 3, "packages": {"": {}, path: entry}})
+    }
+
+    fn entry(field: &str, value: Value) -> Value {
+        let mut entry = json!({"version": "1.0.0", "integrity": HASH});
+        entry[field] = value;
+        entry
+    }
+
+    #[test]
+    fn what_remains_are_names_versions_and_hashes() {
+        let manifest = json!({"name": "mine", "scripts": {"install": "evil"}, "dependencies": {"a": "^1"}});
+        let given = entry("resolved", json!("https://evil.example/a.tgz"));
+        let files = read(&manifest, &lock("node_modules/a", &given)).unwrap();
+        let text = format!("{files:?}");
+        assert!(!text.contains("evil") && !text.contains("mine"), "{text}");
+        let locked: Value = serde_json::from_str(&files["package-lock.json"]).unwrap();
+        assert_eq!(locked["packages"]["node_modules/a"], json!({"version": "1.0.0", "integrity": HASH}));
+        assert_eq!(locked["packages"][""]["dependencies"], json!({"a": "^1"}));
+    }
+
+    /// Case F01.
+    #[test]
+    fn f01_nothing_from_elsewhere_passes() {
+        let none = json!({});
+        let fine = entry("dev", json!(true));
+        for path in
+            ["../a", "node_modules/../a", "a", "node_modules/a/b", "node_modules/@s", "/node_modules/a"]
+        {
+            assert!(read(&none, &lock(path, &fine)).is_err(), "{path}");
+        }
+        for path in ["node_modules/a", "node_modules/@s/a", "node_modules/a/node_modules/@s/b"] {
+            assert!(read(&none, &lock(path, &fine)).is_ok(), "{path}");
+        }
+        for (field, value) in [
+            ("version", json!("git+ssh://evil.example/a.git")),
+            ("version", json!("file:../a")),
+            ("version", json!(1)),
+            ("integrity", json!("")),
+            ("integrity", json!("sha1-2jmj7l5rSw0yVb/vlWAYkK/YBwk=")),
+            ("integrity", json!(null)),
+            ("link", json!(true)),
+            ("inBundle", json!(true)),
+            ("name", json!("other")),
+            ("dependencies", json!({"b": "https://evil.example/b.tgz"})),
+            ("optionalDependencies", json!({"b": "github:evil/b"})),
+        ] {
+            let entry = entry(field, value);
+            assert!(read(&none, &lock("node_modules/a", &entry)).is_err(), "{entry}");
+        }
+        for range in [
+            "git+https://x/y",
+            "evil/b",
+            "file:../b",
+            "../b",
+            "npm:other@1",
+            "http://x/y.tgz",
+            "~/b",
+            "link:x",
+        ] {
+            assert!(
+                read(&json!({"dependencies": {"b": range}}), &lock("node_modules/a", &fine)).is_err(),
+                "{range}"
+            );
+        }
+        for field in ["workspaces", "overrides", "bundleDependencies"] {
+            assert!(read(&json!({field: {}}), &lock("node_modules/a", &fine)).is_err(), "{field}");
+        }
+        for lock in [json!({}), json!({"lockfileVersion": 1, "dependencies": {}}), json!([])] {
+            assert!(read(&none, &lock).is_err(), "{lock}");
+        }
+    }
+}
