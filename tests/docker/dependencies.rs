@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bollard::models::ContainerInspectResponse;
 use serde_json::{Value, json};
 
 use crate::engine;
@@ -158,6 +159,7 @@ async fn a_server_killed_while_it_installs_leaves_nothing_that_is_used() {
     engine::program(&server.label(), "_in_process").await;
     let half = package_volumes(&server).await;
     assert_eq!(half.len(), 1);
+    assert_hardened(&engine::running_with(&server.label(), "_in_process").await, &half[0]);
     let data = server.crash().await;
     let server = Server::start_on(data, &flags).await;
     // It is run again, in another volume.
@@ -171,6 +173,35 @@ async fn a_server_killed_while_it_installs_leaves_nothing_that_is_used() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     finish(server).await;
+}
+
+/// The profile of programs, but for a network and the volume.
+fn assert_hardened(container: &ContainerInspectResponse, volume: &str) {
+    let config = container.config.as_ref().unwrap();
+    let host = container.host_config.as_ref().unwrap();
+    assert!(config.user.as_ref().unwrap().starts_with("2"), "{:?}", config.user);
+    assert_eq!(config.env.as_ref().unwrap().len(), 1, "{:?}", config.env);
+    assert_eq!(host.network_mode.as_deref(), Some("bridge"));
+    assert_eq!((host.readonly_rootfs, host.privileged), (Some(true), Some(false)));
+    assert_eq!(host.cap_drop.as_deref(), Some(&["ALL".to_owned()][..]));
+    assert_eq!(
+        (host.pids_limit, host.memory, host.memory_swap),
+        (Some(129), Some(1_174_405_120), host.memory)
+    );
+    let options = host.security_opt.as_ref().unwrap();
+    assert!(options.iter().any(|option| option.starts_with("seccomp={")), "{options:?}");
+    assert!(options.contains(&"no-new-privileges".to_owned()), "{options:?}");
+    let mounts = container.mounts.as_ref().unwrap();
+    let mut mounts: Vec<_> = mounts
+        .iter()
+        .map(|mount| {
+            (mount.destination.as_deref().unwrap(), mount.rw.unwrap(), mount.name.as_deref().unwrap())
+        })
+        .collect();
+    mounts.sort_unstable();
+    assert_eq!(mounts.len(), 2, "{mounts:?}");
+    assert_eq!((mounts[0].0, mounts[0].1), ("/.execbox-runner", false), "{mounts:?}");
+    assert_eq!(mounts[1], ("/work", true, volume), "{mounts:?}");
 }
 
 #[tokio::test]

@@ -113,6 +113,12 @@ pub async fn running(label: &str) -> ContainerInspectResponse {
     }
 }
 
+/// The container with this label in which a program with this in its command line runs.
+pub async fn running_with(label: &str, program: &str) -> ContainerInspectResponse {
+    let id = container_of(label, program).await.expect("it runs");
+    engine().await.inspect_container(&id, None::<InspectContainerOptions>).await.unwrap()
+}
+
 /// Waits until no container and no volume carries this label. Removal runs off the caller's path.
 pub async fn assert_gone(label: &str) {
     let began = Instant::now();
