@@ -25,8 +25,10 @@ pub struct PackageConfig {
     #[arg(long, env = "EXECBOX_REGISTRY", value_delimiter = ',', value_parser = registry, value_name = "NAME=URL,...")]
     pub registry: Vec<(String, String)>,
 
-    /// Network of the containers that install: `bridge`, or a name the Engine knows.
-    #[arg(long, env = "EXECBOX_INSTALL_NETWORK", default_value = "bridge", value_name = "NAME")]
+    /// Network of the containers that install. `guarded` is one of their own, in which this server passes on connections to
+    /// public addresses and to --registry, and no others; it needs the Engine on this machine, and the server outside of
+    /// containers. Else `bridge`, or a name the Engine knows.
+    #[arg(long, env = "EXECBOX_INSTALL_NETWORK", default_value = "guarded", value_name = "guarded|NAME")]
     pub install_network: String,
 
     /// Seconds that one install may take, and again its `pre_commands`. They count against no limit of an execution.
@@ -46,6 +48,9 @@ pub struct PackageConfig {
     #[arg(long, env = "EXECBOX_DEPENDENCIES_MB", default_value_t = 10_240, value_name = "MIB")]
     pub dependencies_mb: u64,
 }
+
+/// The network that is none of the Engine's.
+const GUARDED: &str = "guarded";
 
 /// `NAME=URL`
 fn registry(text: &str) -> Result<(String, String), String> {
@@ -98,7 +103,7 @@ impl Config {
                 disk_inodes: 4 * self.limits.disk_inodes,
                 ..self.limit_policy().default
             },
-            network: packages.install_network.clone(),
+            network: Some(packages.install_network.clone()).filter(|name| name != GUARDED),
             registries: packages.registry.iter().cloned().collect(),
             budget: packages.dependencies_mb.saturating_mul(MIB),
         }

@@ -28,6 +28,13 @@ pub async fn containers(label: &str) -> Vec<String> {
     listed.into_iter().filter_map(|container| container.id).collect()
 }
 
+/// Networks that carry this label.
+pub async fn networks(label: &str) -> Vec<bollard::models::Network> {
+    let filters = HashMap::from([("label", vec![label])]);
+    let options = bollard::query_parameters::ListNetworksOptionsBuilder::default().filters(&filters).build();
+    engine().await.list_networks(Some(options)).await.unwrap()
+}
+
 /// Names of the volumes that carry this label.
 pub async fn volumes(label: &str) -> Vec<String> {
     let filters = HashMap::from([("label", vec![label])]);

@@ -21,6 +21,11 @@ def reach(host, port):
         return "reached"
     except OSError as error:
         return type(error).__name__
+def through(target):
+    host, port = os.environ["http_proxy"].rsplit("/", 1)[1].split(":")
+    with socket.create_connection((host, int(port)), 5) as proxy:
+        proxy.sendall(f"CONNECT {target} HTTP/1.1\r\n\r\n".encode())
+        return proxy.recv(100).decode().split(" ")[1]
 def writes(path):
     try:
         open(path, "w").close()
@@ -48,7 +53,12 @@ found = {
     "no_new_privs": status["NoNewPrivs"].strip(),
     "seccomp": status["Seccomp"].strip(),
     "writes": [path for path in ("/usr/bin/x", "/etc/x", "/.execbox-runner/execbox", "/usr/lib/python3/x") if writes(path)],
-    "server": reach("SERVER_HOST", int("SERVER_PORT")),
+    "server": reach("127.0.0.1", int("SERVER_PORT")),
+    "outside": reach("192.0.2.1", 80),
+    "guarded": [through(target) for target in (
+        "169.254.169.254:80", "127.0.0.1:SERVER_PORT", "localhost:SERVER_PORT", "localhost:80", "10.0.0.1:443",
+        "192.168.0.1:80", "[::1]:80", "[fd00:ec2::254]:80", "172.17.0.1:443")],
+    "odd": through("nothing"),
     "init": open("/proc/1/cmdline").read().split("\0")[0],
     "processes": len([name for name in os.listdir("/proc") if name.isdigit()]),
 }
@@ -63,7 +73,7 @@ async fn f02_a_build_script_finds_no_secrets_and_no_way_out_of_its_box() {
     // What listens on the host's loopback is not reached from in there.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let script = LOOK.replace("SERVER_HOST", "127.0.0.1").replace("SERVER_PORT", &port);
+    let script = LOOK.replace("SERVER_PORT", &port);
     let index = Index::with("canary", &script).await;
     let flags = ["--installs", "code", &index.flag()];
     let server = Server::start_after("export SERVER_SECRET=canary-of-the-operator", data, &flags).await;
@@ -80,6 +90,9 @@ async fn f02_a_build_script_finds_no_secrets_and_no_way_out_of_its_box() {
     assert_eq!((&found["no_new_privs"], &found["seccomp"]), (&json!("1"), &json!("2")), "{found:#}");
     assert_eq!(found["init"], "/.execbox-runner/execbox", "{found:#}");
     assert_ne!(found["server"], "reached", "{found:#}");
+    assert_ne!(found["outside"], "reached", "{found:#}");
+    assert_eq!(found["guarded"], json!(vec!["403"; 9]), "{found:#}");
+    assert_eq!(found["odd"], "400", "{found:#}");
     // The address of the index is the operator's.
     let log = result["install"]["log"].as_str().unwrap();
     let host = index.url.split('/').nth(2).unwrap();

@@ -3,6 +3,7 @@
 //!
 //! A tenant never gets the volume of another: what two programs can open, they can lock and watch, and so send messages.
 
+mod guard;
 mod install;
 mod volumes;
 
@@ -22,6 +23,7 @@ use crate::execution::spec::ExecutionSpec;
 use crate::limits::Limits;
 use crate::runtime::Sources;
 use crate::sandbox::docker::Inner;
+use crate::sandbox::docker::dependencies::guard::{Exits, Guard};
 use crate::sandbox::docker::dependencies::install::Order;
 use crate::sandbox::{Events, ImageError, InstallReport, Job, Outcome, SandboxError};
 
@@ -36,8 +38,8 @@ const REMOVALS: u32 = 120;
 pub struct InstallConfig {
     /// What one install may use: its commands have the compiler's time, the installer the program's.
     pub limits: Limits,
-    /// Network of the containers that install.
-    pub network: String,
+    /// Network of the containers that install; `None` makes one of their own, with a guard.
+    pub network: Option<String>,
     /// URLs of registries, by the runtimes' names for them.
     pub registries: BTreeMap<String, String>,
     /// What all volumes with packages may take, in bytes.
@@ -62,6 +64,8 @@ pub(super) struct Dependencies {
     /// The data folder's name: a later server on it finds them again.
     instance: String,
     state: Mutex<State>,
+    /// Made for the first install.
+    guard: tokio::sync::Mutex<Option<Arc<Guard>>>,
 }
 
 #[derive(Debug, Default)]
@@ -147,7 +151,8 @@ impl Dependencies {
         proxy: Option<String>,
         instance: String,
     ) -> Self {
-        Self { config, ca_bundle, proxy, instance, state: Mutex::default() }
+        let (state, guard) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { config, ca_bundle, proxy, instance, state, guard }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -159,8 +164,16 @@ impl Dependencies {
         Sources {
             registry: self.config.registries.get(registry).map(String::as_str),
             certificates: self.ca_bundle.as_ref().map(|_| install::CERTIFICATES),
-            proxy: self.proxy.as_deref(),
+            proxy: None,
         }
+    }
+
+    /// The proxy of an installer: the guard, with the operator's name for its own, or that.
+    fn proxy_by(&self, guard: Option<&Guard>) -> Option<String> {
+        let Some(guard) = guard else { return self.proxy.clone() };
+        let user = self.proxy.as_deref().and_then(|url| url.split("://").nth(1)?.rsplit_once('@'));
+        let user = user.map_or_else(String::new, |(user, _)| format!("{user}@"));
+        Some(format!("http://{user}{}", guard.address))
     }
 
     /// What two executions must have in common to share a volume.
@@ -203,8 +216,33 @@ impl State {
 }
 
 impl Inner {
+    /// The guard of this server, made where there is none. `None` where the operator named another network.
+    async fn guard(&self) -> Result<Option<Arc<Guard>>, SandboxError> {
+        let dependencies = &self.dependencies;
+        if dependencies.config.network.is_some() {
+            return Ok(None);
+        }
+        let mut guard = dependencies.guard.lock().await;
+        if let Some(guard) = &*guard {
+            return Ok(Some(Arc::clone(guard)));
+        }
+        let exits = Exits::new(dependencies.config.registries.values(), dependencies.proxy.as_deref());
+        let made = Arc::new(Guard::start(&self.engine, &self.ownership, exits).await?);
+        *guard = Some(Arc::clone(&made));
+        Ok(Some(made))
+    }
+
+    /// At the end, or where it is no use any more: the next install makes another.
+    pub(super) async fn close_guard(&self) {
+        let guard = self.dependencies.guard.lock().await.take();
+        if let Some(guard) = guard {
+            guard.remove(&self.engine).await;
+        }
+    }
+
     /// Finds what earlier servers on this data folder installed, and removes what they left half done.
     pub(super) async fn recover_dependencies(self: &Arc<Self>) -> Result<(), SandboxError> {
+        guard::remove_orphans(&self.engine, &self.ownership).await?;
         let found = volumes::recover(&self.engine, &self.ownership, &self.dependencies.instance).await?;
         let mut state = self.dependencies.state();
         for (key, name, bytes) in found {

@@ -488,6 +488,7 @@ impl Sandbox for DockerSandbox {
             if tokio::time::timeout(patience, self.0.removals.wait()).await.is_err() {
                 warn!(count = self.0.removals.len(), "containers are left; the next start removes them");
             }
+            self.0.close_guard().await;
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::execution::spec::{self, ExecutionSpec, Stdin};
 use crate::limits::MIB;
 use crate::runner::frame::{self, DATA_CHUNK, encode, encode_message};
 use crate::runner::message::{FileHead, Phase, WatchSpec};
-use crate::runtime::{Command, Runtime};
+use crate::runtime::{Command, Runtime, Sources};
 use crate::sandbox::docker::Inner;
 use crate::sandbox::docker::dependencies::{Installed, Whole, volumes};
 use crate::sandbox::docker::keeper::{Kind, Warm};
@@ -84,12 +84,21 @@ impl Inner {
             dependencies: None,
         };
         let scratch = tempfile::tempdir()?;
-        let job = self.install_job(order, &scratch).await?;
+        let guard = self.guard().await?;
+        let job = self.install_job(order, self.dependencies.proxy_by(guard.as_deref()), &scratch).await?;
         let say = |line: &str| say(&self.dependencies.without_registries(line));
         let log = Log { say: &say, kept: Mutex::default() };
-        let network = self.dependencies.config.network.clone();
+        let network = match &guard {
+            Some(guard) => guard.network.clone(),
+            None => self.dependencies.config.network.clone().unwrap_or_default(),
+        };
         let volume = name.clone();
-        let mut warm = self.make_from(&kind, move |body| opened(body, &volume, network)).await?;
+        let made = self.make_from(&kind, move |body| opened(body, &volume, network)).await;
+        if made.is_err() {
+            // Its network may be what is missing.
+            self.close_guard().await;
+        }
+        let mut warm = made?;
         let (report, bytes) = self.converse_with(&mut warm, &job, &log).await?;
         // The volume is in use until then.
         drop(warm);
@@ -131,7 +140,12 @@ impl Inner {
     }
 
     /// An execution of the installer, over the files that say what to install.
-    async fn install_job(&self, order: &Order, scratch: &tempfile::TempDir) -> Result<Job, SandboxError> {
+    async fn install_job(
+        &self,
+        order: &Order,
+        proxy: Option<String>,
+        scratch: &tempfile::TempDir,
+    ) -> Result<Job, SandboxError> {
         let Order { runtime, dependencies, .. } = order;
         let certificates = match &self.dependencies.ca_bundle {
             Some(path) => Some(tokio::fs::read(path).await?),
@@ -140,11 +154,17 @@ impl Inner {
         let project = project(dependencies, certificates.as_deref(), scratch)?;
         let installer = runtime.install.as_ref().filter(|_| !dependencies.files.is_empty());
         let run = installer.map_or_else(|| vec![NOTHING.to_owned()], |it| it.command(dependencies.code));
-        let sources =
-            runtime.install.as_ref().map(|install| (install, self.dependencies.sources(&install.registry)));
-        let env = match sources {
-            Some((install, sources)) => install.environment(&sources),
-            None => runtime.env.clone().into_iter().collect(),
+        let proxy = proxy.as_deref();
+        let env = match &runtime.install {
+            Some(install) => {
+                let sources = self.dependencies.sources(&install.registry);
+                install.environment(&Sources { proxy, ..sources })
+            }
+            None => {
+                let own = runtime.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+                let proxies = ["http_proxy", "https_proxy"].into_iter();
+                own.chain(proxies.filter_map(|name| Some((name.to_owned(), proxy?.to_owned())))).collect()
+            }
         };
         let spec = ExecutionSpec {
             tenant: order.tenant.clone(),
