@@ -148,13 +148,18 @@ fn installs(config: &Config) -> Finding {
             Finding::ok("packages", "requests may not ask for any; --installs packages allows it")
         }
         Installs::Packages => Finding::ok("packages", "those that are built already are installed"),
+        Installs::Code if config.installs().network.is_none() => Finding::ok(
+            "packages",
+            "callers' code runs in containers that reach public addresses, through a guard",
+        ),
         Installs::Code => Finding::warn(
             "packages",
             format!(
                 "callers' code runs in containers with the network `{}`",
                 config.packages.install_network
             ),
-            "keep metadata services and private hosts out of its reach (docs/dependencies.md), or say --installs packages",
+            "keep metadata services and private hosts out of its reach (docs/dependencies.md), or leave \
+             --install-network guarded",
         ),
     }
 }
