@@ -7,6 +7,8 @@ use crate::runtime::Runtime;
 
 /// Dockerfile of the image that installs, in the runtime's folder. It starts from the runtime's own image.
 pub(super) const DOCKERFILE: &str = "install.Dockerfile";
+/// What the name of an image that installs ends in, after the runtime's.
+pub(crate) const INSTALLER: &str = "-install";
 /// Word that stands for [`Install::prebuilt`] or [`Install::any`].
 const KINDS: &str = "{kinds}";
 
@@ -147,7 +149,7 @@ impl Runtime {
         let mut context: BTreeMap<_, _> =
             tools.map(|(path, content)| (path.clone(), content.clone())).collect();
         context.insert("Dockerfile".to_owned(), dockerfile);
-        let name = format!("{}-install", self.name);
+        let name = format!("{}{INSTALLER}", self.name);
         Arc::new(Self { name, base: Some(Arc::clone(self)), context: Arc::new(context), ..(**self).clone() })
     }
 }

@@ -25,6 +25,7 @@ pub use catalogue::{Catalogue, CatalogueError};
 pub use diagnosis::{Diagnosis, ErrorPattern};
 pub use error::RuntimeError;
 pub(crate) use error::shown;
+pub(crate) use install::INSTALLER;
 pub use install::{Check, Install, Sources};
 pub use lint::{Finding, Lint};
 pub use signs::{NamedIn, PathPattern, Signs};

@@ -225,7 +225,7 @@ impl<'a> Line<'a> {
             self.skip();
         }
         if !pinned && !unpinned {
-            return Err("names no single version; write name==version".to_owned());
+            return Err("names no single version; write name==version (the operator can allow others: --allow-unpinned)".to_owned());
         }
         if pinned && versions.len() > 1 && !unpinned {
             return Err("has more than one version; write name==version".to_owned());
@@ -346,6 +346,7 @@ fn normal_name(name: &str) -> Parsed<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const HASH: &str = "sha256:8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254";
 
@@ -488,6 +489,35 @@ mod tests {
     fn whatever_passes_is_plain_even_where_ranges_do() {
         for line in ["six==1.0; python_version < '3' --pre", "six>1 -r x", "six -r x", "six @ x", "six,-r"] {
             assert!(canonical(line, true).is_err(), "{line}");
+        }
+    }
+
+    proptest! {
+        /// Whatever comes, what the installer gets is plain, and means itself.
+        #[test]
+        fn what_passes_is_a_fixed_point_of_few_letters(
+            text in "([a-zA-Z0-9._\\-\\[\\], =<>!~;#'\"()\\\\\n]|==|--hash=|python_version| and ){0,60}",
+            unpinned: bool,
+        ) {
+            if let Ok(first) = canonical(&text, unpinned) {
+                prop_assert_eq!(canonical(&first, unpinned), Ok(first.clone()));
+                for line in first.lines() {
+                    prop_assert!(line.starts_with(|c: char| c.is_ascii_alphanumeric()), "{line}");
+                    let options = line.split(' ').filter(|word| word.starts_with('-'));
+                    prop_assert!(options.clone().all(|word| word.starts_with("--hash=")), "{line}");
+                    let odd = line.contains(['@', '/', '\\', '#', '$', ':']) && options.count() == 0;
+                    prop_assert!(!odd, "{line}");
+                }
+            }
+        }
+
+        #[test]
+        fn a_good_line_passes_in_any_spelling(
+            name in "[a-zA-Z0-9]([a-zA-Z0-9._-]{0,20}[a-zA-Z0-9])?", version in "[0-9]{1,3}(\\.[0-9]{1,3}){0,3}", space in "[ \t]{0,3}",
+        ) {
+            let text = format!("{space}{name}{space}=={space}{version}{space}");
+            let expected = format!("{}=={version}\n", normal_name(&name).unwrap());
+            prop_assert_eq!(canonical(&text, false), Ok(expected));
         }
     }
 

@@ -410,6 +410,53 @@ mod tests {
         gone.iter().map(|whole| whole.name.as_str()).collect()
     }
 
+    fn spec(tenant: &str, language: &str, requirements: &str, code: bool) -> ExecutionSpec {
+        let runtime = crate::runtime::Catalogue::load(None).unwrap().resolve(language).unwrap();
+        let files = [("requirements.txt".to_owned(), requirements.to_owned())].into();
+        ExecutionSpec {
+            tenant: crate::execution::id::Tenant::named(tenant),
+            share: None,
+            runtime,
+            project: crate::archive::Project::restored(&[], 0, std::path::Path::new("/")).unwrap(),
+            command: crate::runtime::Command { compile: None, run: Vec::new(), env: Vec::new() },
+            stdin: crate::execution::spec::Stdin::empty(),
+            limits: crate::config::Config::default().limit_policy().default,
+            artifacts: None,
+            image: None,
+            dependencies: Some(crate::execution::spec::Dependencies {
+                files,
+                pre_commands: Vec::new(),
+                code,
+            }),
+            labels: BTreeMap::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_the_same_of_the_same_tenant_shares_a_volume() {
+        let config = crate::config::Config::default().installs();
+        let other = InstallConfig {
+            registries: [("pip".to_owned(), "https://a.example".to_owned())].into(),
+            ..config.clone()
+        };
+        let with = |config| Dependencies::new(config, None, None, "i".into());
+        let (usual, elsewhere) = (with(config), with(other));
+        let one = || spec("a", "python", "six==1.16.0", false);
+        let key = usual.key(&one(), "sha256:1");
+        assert_eq!(usual.key(&ExecutionSpec { artifacts: Some(Vec::new()), ..one() }, "sha256:1"), key);
+        let others = [
+            usual.key(&spec("b", "python", "six==1.16.0", false), "sha256:1"),
+            usual.key(&spec("a", "python", "six==1.17.0", false), "sha256:1"),
+            usual.key(&spec("a", "python", "six==1.16.0", true), "sha256:1"),
+            usual.key(&spec("a", "python@3.11", "six==1.16.0", false), "sha256:1"),
+            usual.key(&one(), "sha256:2"),
+            elsewhere.key(&one(), "sha256:1"),
+        ];
+        let all: std::collections::HashSet<_> = others.into_iter().chain([key]).collect();
+        assert_eq!(all.len(), 7);
+    }
+
     /// Case F06.
     #[test]
     fn f06_what_was_used_longest_ago_goes_first_and_what_is_in_use_stays() {

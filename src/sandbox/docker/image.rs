@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
 
 use crate::failpoint;
-use crate::runtime::Runtime;
+use crate::runtime::{INSTALLER, Runtime};
 use crate::sandbox::docker::base;
 use crate::sandbox::docker::disposal::RUNTIME;
 use crate::sandbox::docker::engine::{Engine, EngineError};
@@ -297,8 +297,12 @@ impl Images {
 
 fn failed(runtime: &Runtime, why: String) -> ImageError {
     let name = &runtime.name;
+    let again = match name.strip_suffix(INSTALLER) {
+        Some(runtime) => format!("{runtime} --installs packages"),
+        None => name.clone(),
+    };
     let message = format!(
-        "the image of {name} could not be made; the server's log says why, and so does `execbox images build {name}`"
+        "the image of {name} could not be made; the server's log says why, and so does `execbox images build {again}`"
     );
     ImageError { message, details: Some(why) }
 }
