@@ -1,5 +1,7 @@
-//! Every setting of the server with its default: the only file that reads the environment or holds a default
+//! Every setting of the server with its default: the only place that reads the environment or holds a default
 //! number. A flag wins over the environment, which wins over the TOML file, which wins over the default.
+
+mod packages;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use crate::archive::ArchiveLimits;
 use crate::limits::{KIB, KeyCeilings, LimitPolicy, Limits, MIB};
 use crate::sandbox::docker::{DiskConfig, PoolLimits, Reuse};
 use crate::store::RetentionPolicy;
+
+pub use packages::PackageConfig;
 
 /// Memory that a container which waits is counted with, in MiB.
 const WARM_MB: u64 = 24;
@@ -81,6 +85,10 @@ pub struct Config {
     #[command(flatten)]
     pub build: BuildConfig,
 
+    /// Packages that requests ask for.
+    #[command(flatten)]
+    pub packages: PackageConfig,
+
     /// Defaults and ceilings of one execution.
     #[command(flatten)]
     pub limits: LimitConfig,
@@ -111,6 +119,11 @@ pub struct ContainerConfig {
     #[arg(long, env = "EXECBOX_REUSE", value_enum, default_value_t = Reuse::Never, value_name = "never|tenant")]
     pub reuse: Reuse,
 
+    /// Images of their own that requests may name (`docker_image`): globs over NAME:TAG, in which `*` stands for all but
+    /// `/`. Missing ones are pulled. Default: none.
+    #[arg(long, env = "EXECBOX_ALLOW_IMAGE", value_delimiter = ',', value_parser = image_rule, value_name = "GLOB,...")]
+    pub allow_image: Vec<String>,
+
     /// Containers that wait, started, for each language and set of limits that was used in the last 10 minutes: at least
     /// this many.
     #[arg(long, env = "EXECBOX_WARM_MIN", default_value_t = 1, value_name = "N")]
@@ -125,6 +138,10 @@ pub struct ContainerConfig {
     // Measured on Engine 20.10: runner 2 MiB, containerd-shim 9 to 12 MiB, kernel memory some 3 MiB.
     #[arg(long, env = "EXECBOX_WARM_MEMORY_MB", default_value_t = 1_024, value_name = "MIB")]
     pub warm_memory_mb: u64,
+}
+
+fn image_rule(rule: &str) -> Result<String, String> {
+    crate::execution::intake::image_rule(rule).map(|_| rule.to_owned())
 }
 
 /// Settings of image builds, which need the network.

@@ -9,7 +9,7 @@ use crate::cli::local::{self, Local};
 use crate::cli::{engine, output};
 use crate::config::Config;
 use crate::execution::id::Tenant;
-use crate::execution::intake::{LintMode, Script, Submission};
+use crate::execution::intake::{Installs, LintMode, Script, Submission};
 use crate::execution::service::Mode;
 use crate::execution::spec::Stdin;
 use crate::limits::RequestedLimits;
@@ -57,6 +57,7 @@ async fn examine(config: Config) -> Result<bool, Failure> {
     let profile = probe(&sandbox, &config).await;
     show(&profile)?;
     show(&reuse(&sandbox, &config).await)?;
+    show(&installs(&config))?;
     show(&base(&sandbox, &catalogue).await)?;
     let execution = match hello(config, catalogue, sandbox).await {
         Ok(finding) => finding,
@@ -133,6 +134,32 @@ async fn reuse(sandbox: &DockerSandbox, config: &Config) -> Finding {
             format!("never is in force, for --reuse tenant is not possible here: {why}"),
             "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone; with \
              AppArmor: kernel.apparmor_restrict_unprivileged_userns and mounts in docker-default), or leave --reuse never",
+        ),
+    }
+}
+
+/// Whether requests may ask for packages.
+fn installs(config: &Config) -> Finding {
+    if let Err(why) = config.check_installs() {
+        return Finding::fail("packages", why, "serve refuses, too");
+    }
+    match config.packages.installs {
+        Installs::Off => {
+            Finding::ok("packages", "requests may not ask for any; --installs packages allows it")
+        }
+        Installs::Packages => Finding::ok("packages", "those that are built already are installed"),
+        Installs::Code if config.installs().network.is_none() => Finding::ok(
+            "packages",
+            "callers' code runs in containers that reach public addresses, through a guard",
+        ),
+        Installs::Code => Finding::warn(
+            "packages",
+            format!(
+                "callers' code runs in containers with the network `{}`",
+                config.packages.install_network
+            ),
+            "keep metadata services and private hosts out of its reach (docs/dependencies.md), or leave \
+             --install-network guarded",
         ),
     }
 }

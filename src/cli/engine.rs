@@ -33,6 +33,7 @@ pub(super) fn docker_config(config: &Config, instance: &str) -> Result<DockerCon
         build_network: config.build.build_network.clone(),
         build_timeout: std::time::Duration::from_secs(config.build.build_timeout_seconds),
         disk: config.disk(),
+        installs: config.installs(),
         pool: PoolLimits { least: 0, most: 0, total: 0 },
     })
 }

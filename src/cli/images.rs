@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::cli::failure::Failure;
 use crate::cli::{engine, output};
 use crate::config::Config;
+use crate::execution::intake::Installs;
 use crate::runtime::{Catalogue, Runtime};
 use crate::sandbox::docker::ImageState;
 
@@ -122,9 +123,20 @@ fn total<'a>(states: impl Iterator<Item = &'a ImageState> + Clone) -> String {
     format!("{} of {} images are built: {} in all", built.count(), states.count(), megabytes(bytes))
 }
 
+/// With the images that install packages, where requests may ask for some.
+fn with_installers(mut chosen: Vec<Arc<Runtime>>, installs: Installs) -> Vec<Arc<Runtime>> {
+    if installs != Installs::Off {
+        let installers = chosen.iter().filter(|runtime| runtime.install.is_some()).map(Runtime::installer);
+        let installers: Vec<_> = installers.collect();
+        chosen.extend(installers);
+    }
+    chosen
+}
+
 async fn build(config: &Config, names: &[String], all: bool) -> Result<(), Failure> {
     let catalogue = engine::catalogue(config)?;
     let chosen = if all { catalogue.runtimes().to_vec() } else { choose(&catalogue, names)? };
+    let chosen = with_installers(chosen, config.packages.installs);
     let sandbox = engine::connect(config, None).await?;
     let (began, count, mut states) = (Instant::now(), chosen.len(), Vec::new());
     for (index, runtime) in chosen.iter().enumerate() {

@@ -109,7 +109,7 @@ fn command() -> clap::Command {
     Cli::command()
         .mut_subcommand("run", |run| run::adapt(own(run, &[&engine::SETTINGS, &run::SETTINGS])))
         .mut_subcommand("runtimes", |runtimes| own(runtimes, &[&engine::SETTINGS]))
-        .mut_subcommand("doctor", |doctor| own(doctor, &[&engine::SETTINGS, &["data_dir"]]))
+        .mut_subcommand("doctor", |doctor| own(doctor, &[&engine::SETTINGS, &["data_dir", "installs"]]))
         .mut_subcommand("images", |images| {
             let images = images.mut_subcommand("list", |list| own(list, &[&engine::SETTINGS]));
             images.mut_subcommand("build", |build| own(build, &[&engine::SETTINGS]))

@@ -363,6 +363,7 @@ mod tests {
     fn ended(reason: Reason, exit_code: Option<i32>, compiler: Option<i32>) -> u8 {
         exit_code_of(&Finished {
             outcome: Outcome { reason, exit_code, error: None },
+            install: None,
             compile: compiler.map(|exit_code| CompileReport { exit_code, duration_us: 0 }),
             artifacts: Vec::new(),
             truncated: Truncated::default(),

@@ -98,6 +98,7 @@ fn check_exposure(config: &Config, has_keys: bool) -> Result<(), Failure> {
 async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::listen().map_err(Failure::ours)?;
     // First what fails at once when it is wrong; the Engine takes longer.
+    config.check_installs().map_err(Failure::usage)?;
     let store = Store::open(&config.data_dir).map_err(Failure::ours)?;
     let keys = Arc::new(Keys::open(&config.data_dir).map_err(Failure::ours)?);
     check_exposure(&config, keys.any().map_err(Failure::ours)?)?;

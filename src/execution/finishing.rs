@@ -42,6 +42,7 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
     Finished {
         diagnosis,
         outcome: report.outcome,
+        install: report.install,
         compile: report.compile,
         artifacts: report.artifacts,
         truncated,
@@ -58,7 +59,7 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
 
 /// The sandbox knows its phases; what else has passed, in earlier attempts and between them, is the sandbox's, too.
 fn whole(timings: Timings, since_taken_us: u64) -> Timings {
-    let phases_us = timings.compile_us + timings.run_us + timings.collect_us;
+    let phases_us = timings.install_us + timings.compile_us + timings.run_us + timings.collect_us;
     Timings { sandbox_us: since_taken_us.saturating_sub(phases_us), ..timings }
 }
 
@@ -104,6 +105,7 @@ pub(super) fn no_run(
 ) -> Finished {
     Finished {
         outcome: Outcome { reason, exit_code: None, error: Some(error) },
+        install: None,
         compile: None,
         artifacts: Vec::new(),
         truncated: Truncated::default(),

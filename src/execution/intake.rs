@@ -1,13 +1,20 @@
 //! The door: what a caller asks for, from HTTP or the command line, checked once and turned into a spec.
 
 mod caps;
+mod dependencies;
 mod lint;
+mod npm_lock;
+mod own_image;
 mod project_file;
+mod requirements;
 mod script;
 mod start;
 
 use std::collections::BTreeMap;
 use std::io;
+
+pub use dependencies::{InstallPolicy, Installs, RequestedDependencies, add_dependencies};
+pub use own_image::{image_rule, use_image};
 
 use crate::archive::{Contents, Project};
 use crate::execution::id::Tenant;
@@ -187,6 +194,8 @@ fn check(
         stdin: submission.stdin,
         limits,
         artifacts: submission.script.artifacts(submission.artifacts),
+        dependencies: None,
+        image: None,
         labels: submission.labels,
         notices,
     })

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::Project;
 use crate::execution::content::Content;
 use crate::execution::id::{ExecutionId, Tenant};
-use crate::execution::spec::{ExecutionSpec, KeyShare, Stdin};
+use crate::execution::spec::{Dependencies, ExecutionSpec, KeyShare, Stdin};
 use crate::execution::state::{Execution, Finished, Output, Status};
 use crate::limits::Limits;
 use crate::runtime::{Catalogue, Command};
@@ -44,6 +44,10 @@ pub(super) struct Work {
     project_file: Option<String>,
     #[serde(default)]
     share: Option<KeyShare>,
+    #[serde(default)]
+    dependencies: Option<Dependencies>,
+    #[serde(default)]
+    image: Option<String>,
 }
 
 /// How it ended.
@@ -93,6 +97,8 @@ impl Work {
             project_count: spec.project.count(),
             project_file: project_file.map(|hash| hash.to_string()),
             share: spec.share.clone(),
+            dependencies: spec.dependencies.clone(),
+            image: spec.image.clone(),
         }
     }
 }
@@ -131,6 +137,8 @@ pub(super) fn spec(
         stdin: Stdin::Bytes(left.stdin.clone().into()),
         limits: work.limits,
         artifacts: work.artifacts,
+        dependencies: work.dependencies,
+        image: work.image,
         labels: request.labels,
         notices: work.notices,
     }))

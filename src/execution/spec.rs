@@ -29,10 +29,25 @@ pub struct ExecutionSpec {
     pub limits: Limits,
     /// Globs of the files to return; `None` returns everything created or changed.
     pub artifacts: Option<Vec<String>>,
+    /// Name of the image that it runs in instead of the runtime's.
+    pub image: Option<String>,
+    /// Packages that it needs beside what is in the runtime's image.
+    pub dependencies: Option<Dependencies>,
     /// Kept with the record.
     pub labels: BTreeMap<String, String>,
     /// Sentences for the caller that were known before the start.
     pub notices: Vec<String>,
+}
+
+/// Packages to install before the program starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependencies {
+    /// What the installer reads, in canonical form, by file name. Empty where only `pre_commands` make them.
+    pub files: BTreeMap<String, String>,
+    /// Lines of shell that run before the installer.
+    pub pre_commands: Vec<String>,
+    /// Packages may run code of their own while they are installed.
+    pub code: bool,
 }
 
 /// What one key may have running at once.

@@ -11,7 +11,7 @@ use crate::execution::content::Content;
 use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::json::Json;
 use crate::runtime::Diagnosis;
-use crate::sandbox::{Artifact, CompileReport, Outcome, Timings, Truncated, Usage};
+use crate::sandbox::{Artifact, CompileReport, InstallReport, Outcome, Timings, Truncated, Usage};
 
 /// Where an execution is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -129,6 +129,9 @@ impl From<Output> for Output<Content> {
 pub struct Finished {
     /// What the program did and why it ended.
     pub outcome: Outcome,
+    /// The install phase, where it waited for one.
+    #[serde(default)]
+    pub install: Option<InstallReport>,
     /// The compile phase, where there was one.
     pub compile: Option<CompileReport>,
     /// Files that came back.

@@ -74,7 +74,7 @@ codes! {
     MissingPart = "missing_part", 400, "Missing part";
     /// A JSON body without `code` and without `files`.
     MissingCode = "missing_code", 400, "Nothing to run";
-    /// A part of the interface that this server does not have yet.
+    /// A part of the interface that this server does not have, or that its operator has not switched on.
     NotSupported = "not_supported", 400, "Not supported";
     /// The `docker_image` is not on this server's allow-list.
     ImageNotAllowed = "image_not_allowed", 400, "Image not allowed";
@@ -110,6 +110,8 @@ codes! {
     BadEnv = "bad_env", 400, "Bad environment";
     /// Labels over their caps.
     BadLabels = "bad_labels", 400, "Bad labels";
+    /// Packages that can't be installed; `detail` names the line.
+    BadDependencies = "bad_dependencies", 400, "Bad dependencies";
     /// Globs of artifacts that can't be read.
     BadArtifacts = "bad_artifacts", 400, "Bad artifact globs";
     /// The project's `execbox.toml` can't be read; `detail` names line and column.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::archive::Project;
 use crate::execution::id::ExecutionId;
-use crate::execution::intake::{self, Submission};
+use crate::execution::intake::{self, InstallPolicy, RequestedDependencies, Submission};
 use crate::execution::service::Mode;
 use crate::execution::spec::ExecutionSpec;
 use crate::failpoint;
@@ -192,11 +192,25 @@ async fn submit(
     request: &HttpRequest,
     state: &State,
     caller: &Caller,
-    wire: ExecRequest,
+    mut wire: ExecRequest,
     project: Project,
     mode: Mode,
 ) -> Result<ExecutionId, ApiError> {
+    let app = &state.app;
+    let dependencies = wire.take_dependencies();
+    let image = wire.docker_image.take().filter(|image| !image.is_empty());
+    let helped = wire.helped();
     let spec = accept(state, caller, wire.into_submission(project)?).await?;
+    let spec = match image {
+        None => spec,
+        Some(_) if dependencies != RequestedDependencies::default() => {
+            let detail =
+                "docker_image: nothing is installed beside an image of your own; put it into the image";
+            return Err(ApiError::new(Code::NotSupported, detail));
+        }
+        Some(image) => intake::use_image(spec, &image, helped, &app.config.containers.allow_image)?,
+    };
+    let spec = with_dependencies(spec, dependencies, app.config.install_policy()).await?;
     let spec = ExecutionSpec { share: caller.share(), ..spec };
     let (key, spec) = match idempotency::key(request)? {
         None => (None, spec),
@@ -225,6 +239,19 @@ async fn accept(
     let (catalogue, tenant) = (Arc::clone(&state.app.catalogue), tenant.clone());
     let checked = web::block(move || intake::accept(&catalogue, &policy, &tenant, submission));
     Ok(checked.await.map_err(|error| ApiError::internal(&error))??)
+}
+
+/// On a thread of its own where the project has to be read for it.
+async fn with_dependencies(
+    spec: ExecutionSpec,
+    requested: RequestedDependencies,
+    policy: InstallPolicy,
+) -> Result<ExecutionSpec, ApiError> {
+    if requested == RequestedDependencies::default() {
+        return Ok(spec);
+    }
+    let adding = web::block(move || intake::add_dependencies(spec, requested, policy));
+    Ok(adding.await.map_err(|error| ApiError::internal(&error))??)
 }
 
 async fn wait(state: &State, caller: &Caller, id: ExecutionId) -> Result<HttpResponse, ApiError> {

@@ -49,6 +49,12 @@ fn fingerprint(spec: &ExecutionSpec) -> io::Result<[u8; 32]> {
     let with = (&spec.limits, &spec.artifacts, &spec.labels);
     let mut hash = Sha256::new();
     hash.update(serde_json::to_vec(&(how, with))?);
+    if let Some(dependencies) = &spec.dependencies {
+        hash.update(serde_json::to_vec(dependencies)?);
+    }
+    if let Some(image) = &spec.image {
+        hash.update(image);
+    }
     if let Stdin::Bytes(stdin) = &spec.stdin {
         hash.update((stdin.len() as u64).to_le_bytes());
         hash.update(stdin);

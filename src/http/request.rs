@@ -5,7 +5,6 @@ use std::fmt;
 
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::execution::json::Json;
@@ -26,21 +25,22 @@ pub(super) struct ExecRequest {
     pub(super) language: Option<String>,
     /// `"3.13"` means `language: python@3.13`.
     pub(super) python_version: Option<String>,
-    /// An image of your own; none is allowed yet.
+    /// An image of your own instead of the language's, where the operator allows it.
+    #[schema(example = "python:3.13-slim")]
     pub(super) docker_image: Option<String>,
     /// JSON body only: the one file to run.
     #[schema(example = "print(6 * 7)")]
     pub(super) code: Option<String>,
     /// JSON body only: the files of the project. They win over `code`.
     pub(super) files: Option<Vec<InlineFile>>,
-    /// Not supported yet: Python dependencies.
+    /// Python packages, a line each: `name==version`, with `--hash=` and markers where wanted.
+    #[schema(example = "six==1.16.0")]
     pub(super) requirements_txt: Option<String>,
-    /// Not supported yet: dependencies of other languages, content by file name.
-    #[schema(value_type = Option<Object>)]
-    pub(super) dependencies: Option<Value>,
-    /// Not supported yet: install what the project's own lock file names.
+    /// Packages in the language's own files, content by file name, such as `package.json` and `package-lock.json`.
+    pub(super) dependencies: Option<BTreeMap<String, String>>,
+    /// Install what these files of the project name.
     pub(super) install: Option<bool>,
-    /// Not supported yet: shell commands of the install phase.
+    /// Lines of shell that run before the install, in its container, not as root.
     pub(super) pre_commands: Option<Vec<String>>,
     /// Standard input.
     pub(super) stdin: Option<String>,

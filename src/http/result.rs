@@ -76,6 +76,9 @@ pub(super) struct ExecResult {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(required = false, value_type = BTreeMap<String, serde_json::Value>)]
     pub(super) results: BTreeMap<String, Json>,
+    /// The install phase, where this execution waited for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    install: Option<Install>,
     /// The compile phase, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) compile: Option<Compile>,
@@ -143,6 +146,16 @@ pub(super) enum Reason {
     DiskLimit,
     Killed,
     Internal,
+}
+
+/// The install phase.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Install {
+    /// The end of what the installer wrote.
+    log: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    duration_ms: u64,
 }
 
 /// The compile phase.
@@ -233,6 +246,7 @@ impl ExecResult {
             result: finished.and_then(|finished| finished.result.clone()),
             return_value: finished.and_then(|finished| finished.return_value.clone()),
             results: finished.map(|finished| finished.results.clone()).unwrap_or_default(),
+            install: finished.and_then(|finished| finished.install.as_ref()).map(Install::from),
             compile: finished.and_then(|finished| compile(output, finished)),
             artifacts: finished.map(artifacts).unwrap_or_default(),
             truncated: finished.map(|finished| Truncated::from(finished.truncated)),
@@ -272,11 +286,17 @@ fn compile(output: &Output, finished: &Finished) -> Option<Compile> {
 fn timings(finished: &Finished) -> Timings {
     Timings {
         queue_ms: exact_millis(finished.queue_us),
-        install_ms: 0.0,
+        install_ms: exact_millis(finished.timings.install_us),
         sandbox_ms: exact_millis(finished.timings.sandbox_us),
         compile_ms: exact_millis(finished.timings.compile_us),
         run_ms: exact_millis(finished.timings.run_us),
         collect_ms: exact_millis(finished.timings.collect_us),
+    }
+}
+
+impl From<&sandbox::InstallReport> for Install {
+    fn from(report: &sandbox::InstallReport) -> Self {
+        Self { log: report.log.clone(), exit_code: report.exit_code, duration_ms: millis(report.duration_us) }
     }
 }
 

@@ -1,11 +1,11 @@
-//! From what a caller sent to what the execution layer checks: defaults, what is not supported yet, inline files.
+//! From what a caller sent to what the execution layer checks: defaults, inline files.
 
 use actix_web::web;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::archive::{ArchiveLimits, Contents, Entry, EntryKind, Project, ProjectWriter};
-use crate::execution::intake::{LintMode, Script, Submission};
+use crate::execution::intake::{LintMode, RequestedDependencies, Script, Submission};
 use crate::execution::spec::Stdin;
 use crate::http::error::{ApiError, Code};
 use crate::http::request::{Encoding, ExecRequest, InlineFile};
@@ -21,7 +21,6 @@ pub(super) struct Inline {
 impl Inline {
     /// Takes the inline files out of a JSON body.
     pub(super) fn new(mut request: ExecRequest, catalogue: &Catalogue) -> Result<Self, ApiError> {
-        refuse_unsupported(&request)?;
         request.drop_empty();
         let files = match (request.files.take(), request.code.take()) {
             (Some(files), _) if !files.is_empty() => {
@@ -112,9 +111,29 @@ impl ExecRequest {
         }
     }
 
+    /// Packages that are asked for. Empty fields ask for nothing.
+    pub(super) fn take_dependencies(&mut self) -> RequestedDependencies {
+        RequestedDependencies {
+            requirements_txt: self.requirements_txt.take().filter(|text| !text.trim().is_empty()),
+            files: self.dependencies.take().unwrap_or_default(),
+            install: self.install.unwrap_or(false),
+            pre_commands: self.pre_commands.take().unwrap_or_default(),
+        }
+    }
+
+    /// The first field that makes a language's helper run the program.
+    pub(super) fn helped(&self) -> Option<&'static str> {
+        let asked = [
+            ("eval_last_expr", self.eval_last_expr == Some(true)),
+            ("script", self.script == Some(true)),
+            ("call", self.call.as_ref().is_some_and(|name| !name.is_empty())),
+            ("capture_plots", self.capture_plots == Some(true)),
+        ];
+        asked.into_iter().find(|(_, asked)| *asked).map(|(field, _)| field)
+    }
+
     /// What the execution layer checks.
     pub(super) fn into_submission(mut self, project: Project) -> Result<Submission, ApiError> {
-        refuse_unsupported(&self)?;
         if self.code.is_some() || self.files.is_some() {
             let detail = "`code` and `files` belong to a JSON body; this one has a `tar` part";
             return Err(ApiError::new(Code::InvalidValue, detail));
@@ -162,39 +181,9 @@ fn language(language: Option<String>, python: Option<String>) -> Result<Option<S
     }
 }
 
-/// Fields of the contract that this server does not have yet. Empty ones ask for nothing.
-fn refuse_unsupported(request: &ExecRequest) -> Result<(), ApiError> {
-    if request.docker_image.as_ref().is_some_and(|image| !image.is_empty()) {
-        let detail =
-            "docker_image: this server allows no images of your own; leave it out and give `language`";
-        return Err(ApiError::new(Code::ImageNotAllowed, detail));
-    }
-    let text = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.trim().is_empty());
-    let asked = [
-        ("requirements_txt", text(&request.requirements_txt)),
-        ("dependencies", request.dependencies.as_ref().is_some_and(|value| !is_empty(value))),
-        ("install", request.install == Some(true)),
-        ("pre_commands", request.pre_commands.as_ref().is_some_and(|list| !list.is_empty())),
-    ];
-    match asked.into_iter().find(|(_, asked)| *asked) {
-        None => Ok(()),
-        Some((field, _)) => {
-            let detail = format!("{field}: this server does not support it yet; leave it out");
-            Err(ApiError::new(Code::NotSupported, detail))
-        }
-    }
-}
-
-fn is_empty(value: &serde_json::Value) -> bool {
-    value.as_object().is_some_and(serde_json::Map::is_empty)
-        || value.as_array().is_some_and(Vec::is_empty)
-        || value.as_str().is_some_and(str::is_empty)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request::parse;
 
     #[test]
     fn python_version_is_a_language() {
@@ -203,24 +192,5 @@ mod tests {
         assert_eq!(language(some("python"), some("3.11")), Ok(some("python@3.11")));
         assert_eq!(language(some("node"), None), Ok(some("node")));
         assert_eq!(language(some("node"), some("3.11")).unwrap_err().code, Code::InvalidValue);
-    }
-
-    #[test]
-    fn what_is_not_there_yet_is_refused_by_name_and_empty_fields_are_not() {
-        let empty = br#"{"requirements_txt": "", "dependencies": {}, "install": false, "pre_commands": [],
-            "docker_image": ""}"#;
-        refuse_unsupported(&parse(empty).unwrap()).unwrap();
-        for (json, field) in [
-            (r#"{"requirements_txt": "numpy"}"#, "requirements_txt"),
-            (r#"{"dependencies": {"package.json": "{}"}}"#, "dependencies"),
-            (r#"{"install": true}"#, "install"),
-            (r#"{"pre_commands": ["apt-get update"]}"#, "pre_commands"),
-        ] {
-            let error = refuse_unsupported(&parse(json.as_bytes()).unwrap()).unwrap_err();
-            assert_eq!(error.code, Code::NotSupported, "{json}");
-            assert!(error.detail.starts_with(field), "{}", error.detail);
-        }
-        let image = parse(br#"{"docker_image": "python:3.11-slim"}"#).unwrap();
-        assert_eq!(refuse_unsupported(&image).unwrap_err().code, Code::ImageNotAllowed);
     }
 }

@@ -122,11 +122,16 @@ impl<'a> DiskWatch<'a> {
         found.hidden && grown > spec.bytes.saturating_add(found.bytes)
     }
 
+    /// What the last look found, in bytes.
+    pub(super) fn used(&self) -> u64 {
+        self.last.0.bytes
+    }
+
     /// When no process is left.
     ///
     /// # Errors
     /// The disk as a whole is full.
-    pub(super) fn fill(&self) -> io::Result<Fill> {
+    pub(super) fn fill(&mut self) -> io::Result<Fill> {
         let disk = fstatvfs(self.workspace)?;
         let full = disk.blocks_available() == 0 || disk.files_available() == 0;
         let Some(spec) = self.spec else { return Ok(if full { Fill::Full } else { Fill::Room }) };
@@ -134,6 +139,7 @@ impl<'a> DiskWatch<'a> {
             return Err(io::Error::other("the disk of the workspace is full"));
         }
         let found = Walk::at_rest(self.workspace.as_fd(), spec.entries)?.finish();
+        self.last.0 = found;
         if over(&found, &spec) {
             return Ok(Fill::Over);
         }

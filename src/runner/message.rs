@@ -30,6 +30,8 @@ pub struct Start {
     pub artifacts: ArtifactSpec,
     /// The workspace is on a disk that is not its own, so the runner holds its limits.
     pub watch: Option<WatchSpec>,
+    /// Programs of other users read what is left in the workspace.
+    pub shared: bool,
 }
 
 /// Limits of a workspace that the kernel does not hold.
@@ -168,6 +170,8 @@ pub struct PhaseEnd {
     pub oom_killed: bool,
     /// The workspace had no room left at the end, or the file size limit was hit.
     pub disk_full: bool,
+    /// What is in the workspace, in bytes, where the runner holds its limits.
+    pub disk_bytes: u64,
     /// From start to exit, in microseconds.
     pub wall_us: u64,
     /// Processor time of the program and all its children, in microseconds.

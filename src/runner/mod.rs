@@ -80,7 +80,7 @@ fn serve(room: Option<&Room>) -> Result<(), LinkError> {
         memory_peak_bytes: None,
         artifacts_truncated: false,
     };
-    let workspace = Workspace::open(WORKSPACE, start.watch.is_some())?;
+    let workspace = Workspace::open(WORKSPACE, start.watch.is_some(), start.shared)?;
     end.no_room = workspace.receive(&mut link)?;
     if end.no_room.is_none() {
         let conditions = Conditions { start: &start, workspace: &workspace, signals: &signals };

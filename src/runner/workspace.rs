@@ -27,6 +27,8 @@ const FEW: u64 = 256;
 pub(super) struct Workspace {
     root: PathBuf,
     folder: File,
+    /// Who may look into it.
+    mode: u32,
     /// On a disk that is not its own.
     on_disk: bool,
     /// What was taken of its file system before anything of it was there.
@@ -34,14 +36,15 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    pub(super) fn open(root: &str, on_disk: bool) -> io::Result<Self> {
+    pub(super) fn open(root: &str, on_disk: bool, shared: bool) -> io::Result<Self> {
         let root = PathBuf::from(root);
         // The tmpfs option for the mode has no effect where the image lacks the folder.
-        std::fs::set_permissions(&root, Permissions::from_mode(0o700))?;
+        let mode = if shared { 0o755 } else { 0o700 };
+        std::fs::set_permissions(&root, Permissions::from_mode(mode))?;
         DirBuilder::new().mode(0o700).recursive(true).create(root.join(BUILD_FOLDER))?;
         let folder = File::open(&root)?;
         let taken_at_first = Taken::from(&fstatvfs(&folder)?);
-        Ok(Self { root, folder, on_disk, taken_at_first })
+        Ok(Self { root, folder, mode, on_disk, taken_at_first })
     }
 
     /// Takes all files until `Go`. `Some` is a sentence for the caller: the files do not fit.
@@ -72,7 +75,7 @@ impl Workspace {
     /// Open it to the runner again, whatever the program did to it.
     pub(super) fn unlock(&self) {
         // Only the owner can be locked out, and we are the owner; a failure shows when it is read.
-        let _ = self.folder.set_permissions(Permissions::from_mode(0o700));
+        let _ = self.folder.set_permissions(Permissions::from_mode(self.mode));
     }
 }
 

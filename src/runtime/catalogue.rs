@@ -78,7 +78,8 @@ fn put_on_bases(
             |_| fault(&folder, format!("runtime.toml: base: `{base}` is no runtime that has no base itself"));
         let base = bases.resolve(&base).map_err(missing)?;
         let lint = if runtime.lint.is_empty() { base.lint.clone() } else { runtime.lint.clone() };
-        runtimes.push((folder, Runtime { base: Some(base), lint, ..runtime }));
+        let install = runtime.install.clone().or_else(|| base.install.clone());
+        runtimes.push((folder, Runtime { base: Some(base), lint, install, ..runtime }));
     }
     Ok(())
 }

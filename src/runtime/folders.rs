@@ -12,7 +12,7 @@ pub(super) type Folders = BTreeMap<String, Files>;
 
 /// Its files are added to each build context, under [`BUILD_PREFIX`].
 const BUILD_FOLDER: &str = "_build";
-const BUILD_PREFIX: &str = ".execbox/";
+pub(super) const BUILD_PREFIX: &str = ".execbox/";
 /// A build context is sent to the Engine from memory.
 const MAX_FOLDER_BYTES: usize = 64 << 20;
 

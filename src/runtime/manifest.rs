@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::runtime::folders::Files;
 use crate::runtime::template::Template;
-use crate::runtime::{ErrorPattern, Lint, NamedIn, PathPattern, Runtime, Signs, error};
+use crate::runtime::{ErrorPattern, Lint, NamedIn, PathPattern, Runtime, Signs, error, install};
 
 /// The file's name in a runtime's folder.
 const FILE: &str = "runtime.toml";
@@ -75,6 +75,8 @@ struct Manifest {
     /// What is worth a word in sources.
     #[serde(default)]
     lint: Vec<Frowned>,
+    /// How packages are installed.
+    install: Option<install::Manifest>,
 }
 
 /// A place where a project names its entrypoint.
@@ -150,7 +152,11 @@ impl Manifest {
         field("env", self.env.values(), |text| !text.contains('\0'), "must not hold a NUL")
     }
 
-    fn into_runtime(self, context: Files) -> Result<Runtime, String> {
+    fn into_runtime(self, mut context: Files) -> Result<Runtime, String> {
+        // No part of the runtime's own image.
+        let installer = context.remove(install::DOCKERFILE);
+        let install = self.install.map(|install| install.into_install(installer));
+        let install = install.transpose().map_err(|error| format!("install: {error}"))?;
         let template = |field: &str, words: Vec<String>| {
             Template::parse(&words).map_err(|error| format!("{field}: {error}"))
         };
@@ -190,6 +196,7 @@ impl Manifest {
             lint: Lint::parse(lint).map_err(|error| format!("lint: {error}"))?,
             env: self.env,
             writable: self.writable,
+            install: install.map(Arc::new),
             packages: self.packages,
             context: Arc::new(context),
         })

@@ -9,6 +9,7 @@ mod diagnosis;
 mod error;
 mod feature;
 mod folders;
+mod install;
 mod lint;
 mod manifest;
 mod resolve;
@@ -26,6 +27,8 @@ pub use diagnosis::{Diagnosis, ErrorPattern};
 pub use error::RuntimeError;
 pub(crate) use error::shown;
 pub use feature::{Feature, Wants};
+pub(crate) use install::INSTALLER;
+pub use install::{Check, Install, Sources};
 pub use lint::{Finding, Lint};
 pub use signs::{NamedIn, PathPattern, Signs};
 pub use template::Template;
@@ -82,6 +85,8 @@ pub struct Runtime {
     pub errors: Vec<ErrorPattern>,
     /// What is worth a word in its sources.
     pub lint: Lint,
+    /// How packages are installed, where they can be.
+    pub install: Option<Arc<Install>>,
     /// Notable packages in the image, for people.
     pub packages: Vec<String>,
     /// Files of the image's build context, by path; `Dockerfile` is one of them, [`CA_FILE`] is not.

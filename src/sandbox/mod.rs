@@ -53,6 +53,8 @@ pub trait Events: Send + Sync {
 pub struct Report {
     /// What the program did, and why it ended.
     pub outcome: Outcome,
+    /// The install phase, where this execution waited for one.
+    pub install: Option<InstallReport>,
     /// The compile phase, where there was one.
     pub compile: Option<CompileReport>,
     /// Files that came back, in the order they came.
@@ -67,6 +69,17 @@ pub struct Report {
     pub result: Vec<u8>,
     /// Sentences for the caller.
     pub notices: Vec<String>,
+}
+
+/// How packages were installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallReport {
+    /// The end of what the installer wrote.
+    pub log: String,
+    /// Its exit code; 128 + n after signal n; none where it was not reached.
+    pub exit_code: Option<i32>,
+    /// Wall time of its processes.
+    pub duration_us: u64,
 }
 
 /// How the compiler ended. Its output went through [`Events`].
@@ -121,6 +134,9 @@ pub struct Usage {
 /// Where a sandbox spent its time, in microseconds. The phases do not overlap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timings {
+    /// It waited for packages to be installed.
+    #[serde(default)]
+    pub install_us: u64,
     /// Image ready, container made and started, files in.
     pub sandbox_us: u64,
     /// The compiler.

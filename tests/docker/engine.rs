@@ -28,6 +28,13 @@ pub async fn containers(label: &str) -> Vec<String> {
     listed.into_iter().filter_map(|container| container.id).collect()
 }
 
+/// Networks that carry this label.
+pub async fn networks(label: &str) -> Vec<bollard::models::Network> {
+    let filters = HashMap::from([("label", vec![label])]);
+    let options = bollard::query_parameters::ListNetworksOptionsBuilder::default().filters(&filters).build();
+    engine().await.list_networks(Some(options)).await.unwrap()
+}
+
 /// Names of the volumes that carry this label.
 pub async fn volumes(label: &str) -> Vec<String> {
     let filters = HashMap::from([("label", vec![label])]);
@@ -78,6 +85,24 @@ pub async fn assert_idle(docker: &Docker, label: &str) {
     }
 }
 
+/// One that no container uses any more.
+pub async fn remove_volume(name: &str) {
+    try_remove_volume(name).await.unwrap();
+}
+
+pub async fn try_remove_volume(name: &str) -> Result<(), bollard::errors::Error> {
+    engine().await.remove_volume(name, None::<bollard::query_parameters::RemoveVolumeOptions>).await
+}
+
+/// Waits until a program with this in its command line runs in a container with this label.
+pub async fn program(label: &str, text: &str) {
+    let began = Instant::now();
+    while container_of(label, text).await.is_none() {
+        assert!(began.elapsed() < Duration::from_secs(120), "{text:?} never ran");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Waits until a program runs in a container with this label, and inspects that.
 pub async fn running(label: &str) -> ContainerInspectResponse {
     let began = Instant::now();
@@ -93,6 +118,12 @@ pub async fn running(label: &str) -> ContainerInspectResponse {
         assert!(began.elapsed() < Duration::from_secs(60), "no container of {label} came up");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The container with this label in which a program with this in its command line runs.
+pub async fn running_with(label: &str, program: &str) -> ContainerInspectResponse {
+    let id = container_of(label, program).await.expect("it runs");
+    engine().await.inspect_container(&id, None::<InspectContainerOptions>).await.unwrap()
 }
 
 /// Waits until no container and no volume carries this label. Removal runs off the caller's path.

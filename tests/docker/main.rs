@@ -22,6 +22,9 @@
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
+//! - [`dependencies`]: packages that requests ask for, installed once and used without a network; [`node_packages`]: those of node.
+//! - [`hostile_packages`]: what the code of packages finds and uses up, from a [`package_index`] of the tests' own.
+//! - [`own_images`]: images that requests name.
 //! - [`workspace_volumes`]: workspaces on the Engine's disk, their limits, and that none is left.
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
 //! - [`storage`]: a full disk, a damaged database.
@@ -53,6 +56,7 @@ mod crash;
 mod crash_points;
 mod crash_random;
 mod crash_work;
+mod dependencies;
 mod descriptors;
 mod detected;
 mod engine;
@@ -63,10 +67,14 @@ mod exhaustion;
 mod fault_proxy;
 mod figures;
 mod host_reach;
+mod hostile_packages;
 mod images;
 mod leaks;
 mod lifecycle;
+mod node_packages;
 mod output;
+mod own_images;
+mod package_index;
 mod patience;
 mod plots;
 mod pool;

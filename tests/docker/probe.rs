@@ -26,6 +26,7 @@ pub async fn sandbox(instance: &str) -> DockerSandbox {
         build_network: "none".to_owned(),
         build_timeout: Duration::from_secs(1),
         disk: Config::default().disk(),
+        installs: Config::default().installs(),
         pool: PoolLimits { least: 0, most: 0, total: 0 },
     };
     DockerSandbox::connect(config).await.expect("an Engine must be there; run deploy/setup-engine.sh")

@@ -12,8 +12,8 @@ use execbox::execution::spec::{ExecutionSpec, Stdin};
 use execbox::runner::message::Phase;
 use execbox::runtime::Runtime;
 use execbox::sandbox::{
-    Artifact, BoxFuture, CompileReport, Events, ImageError, Job, Outcome, Reason, Report, Sandbox,
-    SandboxError, Timings, Truncated, Usage,
+    Artifact, BoxFuture, CompileReport, Events, ImageError, InstallReport, Job, Outcome, Reason, Report,
+    Sandbox, SandboxError, Timings, Truncated, Usage,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -68,7 +68,7 @@ impl FakeSandbox {
         let script = job.spec.labels.get("fake").cloned().unwrap_or_default();
         let (verb, argument) = script.split_once(' ').unwrap_or((&script, ""));
         let number = argument.parse::<i32>().unwrap_or(0);
-        if !matches!(verb, "compile_error" | "image") {
+        if !matches!(verb, "compile_error" | "install_error" | "image") {
             events.phase(Phase::Run);
         }
         match verb {
@@ -156,6 +156,13 @@ fn outcome(verb: &str, events: &dyn Events) -> Report {
             let compile = Some(CompileReport { exit_code: 1, duration_us: 2_600 });
             Report { compile, ..report(Reason::CompileFailed, None) }
         }
+        "install_error" => {
+            let log = "ERROR: No matching distribution\n".to_owned();
+            let install = Some(InstallReport { log, exit_code: Some(1), duration_us: 2_900 });
+            let timings = Timings { install_us: 3_500, ..Timings::default() };
+            let outcome = Outcome { exit_code: None, ..failed(Reason::InstallFailed, "no packages").outcome };
+            Report { outcome, install, timings, ..report(Reason::InstallFailed, None) }
+        }
         other => panic!("no fake behaviour {other:?}"),
     }
 }
@@ -163,11 +170,12 @@ fn outcome(verb: &str, events: &dyn Events) -> Report {
 fn report(reason: Reason, exit_code: Option<i32>) -> Report {
     Report {
         outcome: Outcome { reason, exit_code, error: None },
+        install: None,
         compile: None,
         artifacts: Vec::new(),
         truncated: Truncated::default(),
         usage: Usage { wall_us: 12_400, cpu_us: 11_000, memory_peak_bytes: Some(9_437_184) },
-        timings: Timings { sandbox_us: 1_000, compile_us: 0, run_us: 12_400, collect_us: 0 },
+        timings: Timings { install_us: 0, sandbox_us: 1_000, compile_us: 0, run_us: 12_400, collect_us: 0 },
         result: Vec::new(),
         notices: Vec::new(),
     }
@@ -232,6 +240,8 @@ fn describe(spec: &ExecutionSpec) -> serde_json::Value {
         "files": files,
         "limits": spec.limits,
         "artifacts": spec.artifacts,
+        "dependencies": spec.dependencies,
+        "image": spec.image,
     })
 }
 

@@ -13,6 +13,8 @@
 //! - [`admission`]: who runs next, how many at once, and floods of submissions.
 //! - [`faults`]: retries, panics, full queues, drain, callers that go away.
 //! - [`idempotency`]: requests that name themselves.
+//! - [`dependencies`]: packages that requests ask for, and what results say of them.
+//! - [`own_images`]: images that requests name, and the operator's allow-list.
 //! - [`keys`]: who may call, how often, and what another tenant is told.
 //! - [`operator`]: keys on the command line, and what a damaged database is answered with.
 //! - [`figures`]: kills that race with the end, artifacts that are read while they go, guessed ids, for `make figures`.
@@ -31,6 +33,7 @@ mod admission;
 mod artifacts;
 mod bodies;
 mod connections;
+mod dependencies;
 mod executions;
 mod fake_sandbox;
 mod faults;
@@ -39,6 +42,7 @@ mod hostile_cases;
 mod idempotency;
 mod keys;
 mod operator;
+mod own_images;
 mod problems;
 mod project_files;
 #[path = "../docker/projects.rs"]

@@ -12,6 +12,7 @@ use crate::test_app::{TestApp, fake, form, hello_tar};
 const ELSEWHERE: &[(&str, &str)] = &[
     ("slow_body", "bodies::a_body_that_stalls_or_drips_is_given_up"),
     ("too_many_uploads", "bodies::uploads_are_bounded"),
+    ("bad_dependencies", "dependencies::what_can_not_be_installed_is_refused_by_field_and_line"),
     ("bad_host", "bodies::other_hosts_are_refused"),
     ("bad_idempotency_key", "idempotency::what_is_no_key_is_refused"),
     ("idempotency_key_reused", "idempotency::another_request_under_the_key_is_refused_whatever_differs"),
@@ -282,6 +283,7 @@ fn every_code_is_earned_by_a_test() {
         include_str!("idempotency.rs"),
         include_str!("executions.rs"),
         include_str!("artifacts.rs"),
+        include_str!("dependencies.rs"),
         include_str!("keys.rs"),
         include_str!("project_files.rs"),
         include_str!("script.rs")

@@ -48,9 +48,11 @@ pub(super) async fn ensure(
     })
 }
 
-async fn pull(engine: &Engine, image: &str, say: &Say<'_>) -> Result<(), String> {
-    let (name, tag) = image.split_once(':').unwrap_or((image, "latest"));
-    let options = CreateImageOptionsBuilder::default().from_image(name).tag(tag).build();
+pub(super) async fn pull(engine: &Engine, image: &str, say: &Say<'_>) -> Result<(), String> {
+    // The Engine splits the name; without a tag it would pull them all.
+    let is_tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    let name = if is_tagged { image.to_owned() } else { format!("{image}:latest") };
+    let options = CreateImageOptionsBuilder::default().from_image(&name).build();
     let mut steps = Box::pin(engine.docker.create_image(Some(options), None, None));
     loop {
         match tokio::time::timeout(PULL, steps.next()).await {

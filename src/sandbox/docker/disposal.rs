@@ -49,7 +49,10 @@ impl DockerSandbox {
         named: &[String],
     ) -> Result<Disposal, SandboxError> {
         let engine = &self.0.engine;
-        let tags: BTreeSet<String> = keep.iter().map(|runtime| runtime.image_name()).collect();
+        let tags: BTreeSet<String> = keep
+            .iter()
+            .flat_map(|runtime| [runtime.image_name(), runtime.installer().image_name()])
+            .collect();
         let used = used_images(engine).await?;
         let (mut kept, mut candidates) = (Vec::new(), Vec::new());
         for image in all_images(engine).await? {

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
 
 use crate::failpoint;
-use crate::runtime::Runtime;
+use crate::runtime::{INSTALLER, Runtime};
 use crate::sandbox::docker::base;
 use crate::sandbox::docker::disposal::RUNTIME;
 use crate::sandbox::docker::engine::{Engine, EngineError};
@@ -116,6 +116,43 @@ impl Images {
         }
     }
 
+    /// The image that a job runs in: one of the caller's own, or the runtime's.
+    pub(super) async fn of(
+        &self,
+        runtime: &Runtime,
+        own: Option<&str>,
+        progress: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Image, SandboxError> {
+        match own {
+            Some(name) => self.named(name, progress).await,
+            None => self.ensure(runtime, progress).await,
+        }
+    }
+
+    /// An image by its name, pulled first where it is missing. What it is now: the name may move.
+    async fn named(
+        &self,
+        name: &str,
+        progress: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Image, SandboxError> {
+        let engine = &self.0.engine;
+        if let Some(inspected) = inspect(engine, name).await? {
+            return usable(name, name, &inspected);
+        }
+        progress(&format!("pulling the image {name}"));
+        let failed = |details: String| ImageError {
+            message: format!("the image {name} is not here, and could not be pulled"),
+            details: Some(details),
+        };
+        if let Err(why) = base::pull(engine, name, progress).await {
+            return self.unless_away(Err(failed(why).into())).await;
+        }
+        match inspect(engine, name).await? {
+            Some(inspected) => usable(name, name, &inspected),
+            None => Err(failed("the Engine says that it is pulled, but has no such image".to_owned()).into()),
+        }
+    }
+
     /// A build that failed because the Engine went away says nothing about the image.
     async fn unless_away(&self, built: Result<Image, SandboxError>) -> Result<Image, SandboxError> {
         match built {
@@ -134,7 +171,7 @@ impl Images {
         }
         match inspect(&self.0.engine, &tag).await? {
             Some(inspected) => {
-                let image = usable(runtime, &inspected)?;
+                let image = usable(&runtime.name, &tag, &inspected)?;
                 self.state().ready.insert(tag, image.clone());
                 Ok(Some(image))
             }
@@ -188,7 +225,7 @@ impl Images {
 
     async fn build(&self, runtime: &Runtime, lines: &broadcast::Sender<String>) -> Result<Image, ImageError> {
         let inspected = self.make(runtime, lines).await.map_err(|why| failed(runtime, why))?;
-        usable(runtime, &inspected).map_err(|error| match error {
+        usable(&runtime.name, &runtime.image_name(), &inspected).map_err(|error| match error {
             SandboxError::Image(error) => error,
             other => failed(runtime, other.to_string()),
         })
@@ -260,8 +297,12 @@ impl Images {
 
 fn failed(runtime: &Runtime, why: String) -> ImageError {
     let name = &runtime.name;
+    let again = match name.strip_suffix(INSTALLER) {
+        Some(runtime) => format!("{runtime} --installs packages"),
+        None => name.clone(),
+    };
     let message = format!(
-        "the image of {name} could not be made; the server's log says why, and so does `execbox images build {name}`"
+        "the image of {name} could not be made; the server's log says why, and so does `execbox images build {again}`"
     );
     ImageError { message, details: Some(why) }
 }
@@ -293,18 +334,20 @@ async fn inspect(engine: &Engine, tag: &str) -> Result<Option<ImageInspect>, San
 }
 
 /// An image with a volume is refused: a volume is a writable disk, even under a read-only root.
-fn usable(runtime: &Runtime, inspected: &ImageInspect) -> Result<Image, SandboxError> {
+fn usable(of: &str, name: &str, inspected: &ImageInspect) -> Result<Image, SandboxError> {
     let volumes = inspected.config.as_ref().and_then(|config| config.volumes.as_ref());
     if volumes.is_some_and(|volumes| !volumes.is_empty()) {
         let message = format!(
-            "the image of {} declares a VOLUME, which would be a writable disk; take it out of its Dockerfile",
-            runtime.name
+            "the image of {of} declares a VOLUME, which would be a writable disk; take it out of its Dockerfile"
         );
         return Err(ImageError { message, details: None }.into());
     }
     let id = inspected.id.clone().ok_or_else(|| SandboxError::Engine("an image without an id".into()))?;
-    let name = runtime.image_name();
-    Ok(Image { name, id, size: inspected.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0) })
+    Ok(Image {
+        name: name.to_owned(),
+        id,
+        size: inspected.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+    })
 }
 
 fn build_arguments(settings: &BuildSettings) -> HashMap<String, String> {

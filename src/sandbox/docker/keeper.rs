@@ -39,8 +39,12 @@ pub(super) struct Warm {
 #[derive(Debug, Clone)]
 pub(super) struct Kind {
     pub(super) runtime: Arc<Runtime>,
+    /// Name of the caller's own image, where that is the image.
+    pub(super) own_image: Option<Arc<str>>,
     pub(super) image: Image,
     pub(super) class: Class,
+    /// The volume with packages that is mounted.
+    pub(super) dependencies: Option<Arc<str>>,
 }
 
 impl Kind {
@@ -51,7 +55,9 @@ impl Kind {
 
     /// But for the class: a runtime's own folders are part of the profile.
     fn is_alike(&self, other: &Self) -> bool {
-        self.image.id == other.image.id && self.runtime.writable == other.runtime.writable
+        self.image.id == other.image.id
+            && self.runtime.writable == other.runtime.writable
+            && self.dependencies == other.dependencies
     }
 }
 
@@ -65,7 +71,7 @@ impl Eq for Kind {}
 
 impl std::hash::Hash for Kind {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (&self.image.id, &self.class).hash(state);
+        (&self.image.id, &self.class, &self.dependencies).hash(state);
     }
 }
 
@@ -169,7 +175,13 @@ impl Inner {
         if self.rooms.load(Ordering::SeqCst) { Reuse::Tenant } else { Reuse::Never }
     }
 
-    async fn make_warm(&self, kind: Kind) {
+    /// No container with this volume waits any more.
+    pub(super) fn drop_warm_with(&self, volume: &str) {
+        let gone = self.keeper.pool().drop_kinds(|kind| kind.dependencies.as_deref() == Some(volume));
+        drop(gone);
+    }
+
+    async fn make_warm(self: &Arc<Self>, kind: Kind) {
         match self.make_as_it_is(&kind).await {
             Ok(warm) => drop(self.keeper.pool().made(&kind, warm, Instant::now())),
             // Somebody removed its image, which whoever needs it builds again.

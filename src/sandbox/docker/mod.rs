@@ -4,6 +4,7 @@ mod advisories;
 mod base;
 mod circuit;
 mod container;
+mod dependencies;
 mod disposal;
 mod engine;
 mod facts;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+pub use dependencies::InstallConfig;
 pub use disposal::Disposal;
 pub use facts::EngineFacts;
 pub use pool::PoolLimits;
@@ -45,6 +47,7 @@ use crate::limits::Limits;
 use crate::runner::message::{ArtifactSpec, PhaseSpec, Start, WatchSpec};
 use crate::runtime::{INPUT_VARIABLE, JOB_VARIABLE, Runtime};
 use crate::sandbox::docker::container::Container;
+use crate::sandbox::docker::dependencies::{Dependencies, Prepared, Whole};
 use crate::sandbox::docker::engine::{Engine, EngineError};
 use crate::sandbox::docker::image::{BuildSettings, Images};
 use crate::sandbox::docker::keeper::{Keeper, Kind, MakeError, Taken, Warm};
@@ -85,6 +88,8 @@ pub struct DockerConfig {
     pub pool: PoolLimits,
     /// Which workspaces are volumes.
     pub disk: DiskConfig,
+    /// How packages are installed.
+    pub installs: InstallConfig,
 }
 
 /// Which workspaces are volumes on the Engine's disk.
@@ -114,6 +119,7 @@ struct Inner {
     oci_runtime: Option<String>,
     disk: DiskConfig,
     keeper: Arc<Keeper>,
+    dependencies: Dependencies,
     /// Set once, after a probe.
     rooms: AtomicBool,
 }
@@ -152,6 +158,12 @@ impl DockerSandbox {
         facts.require(config.oci_runtime.as_deref())?;
         warn_of_holes(&facts);
         let runner = Runner::read(config.runner.unwrap_or_else(|| PathBuf::from(THIS_BINARY))).await?;
+        let dependencies = Dependencies::new(
+            config.installs,
+            config.ca_bundle.clone(),
+            config.build_proxy.clone(),
+            config.instance.clone(),
+        );
         let settings = BuildSettings {
             ca_bundle: config.ca_bundle,
             debian_mirror: config.debian_mirror,
@@ -169,11 +181,13 @@ impl DockerSandbox {
             oci_runtime: config.oci_runtime,
             disk: config.disk,
             keeper: Arc::new(Keeper::new(config.pool)),
+            dependencies,
             rooms: AtomicBool::new(false),
             engine,
         }));
         let inner = &sandbox.0;
         inner.ownership.remove_orphans(&inner.engine).await?;
+        inner.recover_dependencies().await?;
         inner.ensure_runner().await?;
         keeper::start(inner);
         Ok(sandbox)
@@ -239,6 +253,7 @@ pub async fn container_profile(
         runner_volume: &runner.volume,
         uid,
         oci_runtime: None,
+        dependencies: None,
         writable: &[],
         labels,
         name: instance,
@@ -282,13 +297,25 @@ impl Inner {
         cancel: &CancellationToken,
     ) -> Result<Report, SandboxError> {
         let began = Instant::now();
+        let prepared = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(report::killed_before_start()),
+            prepared = self.prepare(job, events) => prepared?,
+        };
+        let (packages, install) = match prepared {
+            Prepared::Ready { volume, install } => (volume, install),
+            Prepared::Failed { outcome, install } => {
+                return Ok(report::not_installed(outcome, install, began));
+            }
+        };
+        let installed = Instant::now();
         let start = self.start_message(job);
         let mut again = false;
         loop {
             let taken = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ok(report::killed_before_start()),
-                taken = self.take(job, events) => taken?,
+                taken = self.take(job, packages.as_ref(), events) => taken?,
             };
             let Taken { mut warm, kind, life, waited } = taken;
             let conversation = session::converse(&mut warm.streams, &start, job, events, cancel).await?;
@@ -301,19 +328,28 @@ impl Inner {
                 again = true;
                 continue;
             }
-            let report = self.report(&warm.container, job, began, &conversation).await?;
+            let report = self.report(&warm.container, job, installed, &conversation).await?;
             self.put_back(warm, kind, life, job, &conversation);
-            return Ok(report);
+            return Ok(report::with_install(report, install, installed.duration_since(began)));
         }
     }
 
     /// A container for this attempt: a warm one, else one that is made now.
-    async fn take(&self, job: &Job, events: &dyn Events) -> Result<Taken, SandboxError> {
-        let image = self.images.ensure(&job.spec.runtime, &|line| events.progress(line)).await?;
+    async fn take(
+        self: &Arc<Self>,
+        job: &Job,
+        packages: Option<&Arc<Whole>>,
+        events: &dyn Events,
+    ) -> Result<Taken, SandboxError> {
+        let own_image: Option<Arc<str>> = job.spec.image.as_deref().map(Arc::from);
+        let say = |line: &str| events.progress(line);
+        let image = self.images.of(&job.spec.runtime, own_image.as_deref(), &say).await?;
         let kind = Kind {
+            own_image,
             runtime: Arc::clone(&job.spec.runtime),
             image,
             class: self.class(&job.spec.limits, self.reuse()),
+            dependencies: packages.map(|packages| packages.name.as_str().into()),
         };
         // One on disk is made for its execution: that costs little beside what fills it.
         if kind.class.workspace == Placement::Memory
@@ -332,12 +368,12 @@ impl Inner {
 
     /// Makes a container, and waits for its runner's first word. An image that was removed behind our back is built
     /// again, once.
-    async fn make(&self, kind: &Kind) -> Result<(Warm, Kind), SandboxError> {
+    async fn make(self: &Arc<Self>, kind: &Kind) -> Result<(Warm, Kind), SandboxError> {
         match self.make_as_it_is(kind).await {
             // The same answer for a container that somebody removed meanwhile.
             Err(MakeError::Engine(EngineError::NotFound { .. })) => {
                 self.images.forget(&kind.runtime);
-                let image = self.images.ensure(&kind.runtime, &|_| ()).await?;
+                let image = self.images.of(&kind.runtime, kind.own_image.as_deref(), &|_| ()).await?;
                 let kind = Kind { image, ..kind.clone() };
                 Ok((self.make_as_it_is(&kind).await?, kind))
             }
@@ -345,13 +381,13 @@ impl Inner {
         }
     }
 
-    async fn make_as_it_is(&self, kind: &Kind) -> Result<Warm, MakeError> {
+    async fn make_as_it_is(self: &Arc<Self>, kind: &Kind) -> Result<Warm, MakeError> {
         self.ensure_runner().await?;
         self.make_from(kind, |body| body).await
     }
 
     async fn make_from(
-        &self,
+        self: &Arc<Self>,
         kind: &Kind,
         alter: impl FnOnce(ContainerCreateBody) -> ContainerCreateBody,
     ) -> Result<Warm, MakeError> {
@@ -362,6 +398,7 @@ impl Inner {
             runner_volume: &self.runner.volume,
             uid: uid.id,
             oci_runtime: self.oci_runtime.as_deref(),
+            dependencies: kind.dependencies.as_deref(),
             writable: &kind.runtime.writable,
             labels: self.ownership.labels(),
             name: &name,
@@ -369,6 +406,13 @@ impl Inner {
         let user = uid.id;
         let body = alter(profile::container(identity, &kind.class));
         let container = Container::create(&self.engine, &self.removals, &name, Some(uid), body).await?;
+        if let Some(volume) = &kind.dependencies
+            && !dependencies::is_there(&self.engine, volume).await?
+        {
+            // The Engine has made an empty one in its place.
+            self.forget_dependencies(volume);
+            return Err(SandboxError::Lost("its packages were removed".into()).into());
+        }
         if kind.class.workspace == Placement::Volume {
             workspace_volume::prepare(&self.engine, &container.id, user).await?;
         }
@@ -444,6 +488,7 @@ impl Sandbox for DockerSandbox {
             if tokio::time::timeout(patience, self.0.removals.wait()).await.is_err() {
                 warn!(count = self.0.removals.len(), "containers are left; the next start removes them");
             }
+            self.0.close_guard().await;
         })
     }
 }
@@ -468,6 +513,7 @@ impl Inner {
             flood_bytes: verdict::flood_bytes(limits),
             rlimits: profile::rlimits(limits),
             disk: profile::disk(limits),
+            shared: false,
             watch: on_disk.then_some(WatchSpec {
                 bytes: limits.disk_bytes,
                 entries: limits.disk_inodes,

@@ -39,8 +39,13 @@ impl Ownership {
         ])
     }
 
+    /// Label of what outlives this process where it is whole.
+    pub(super) fn owner_label(&self) -> HashMap<String, String> {
+        HashMap::from([(OWNER.to_owned(), self.owner.clone())])
+    }
+
     /// Left by an earlier server on our data folder, or by any process of this host that is gone.
-    fn is_orphan(&self, labels: &HashMap<String, String>) -> bool {
+    pub(super) fn is_orphan(&self, labels: &HashMap<String, String>) -> bool {
         let label = |name: &str| labels.get(name).map_or("", String::as_str);
         if label(OWNER) == self.owner {
             return false;

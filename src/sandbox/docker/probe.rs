@@ -108,7 +108,13 @@ impl DockerSandbox {
         let limits = Limits { output_bytes: OUTPUT_BYTES, ..*limits };
         let image =
             Image { name: EMPTY_IMAGE.to_owned(), id: inner.engine.image_id(EMPTY_IMAGE).await?, size: 0 };
-        let kind = Kind { runtime: Arc::new(runtime()?), image, class: inner.class(&limits, reuse) };
+        let kind = Kind {
+            runtime: Arc::new(runtime()?),
+            own_image: None,
+            image,
+            class: inner.class(&limits, reuse),
+            dependencies: None,
+        };
         let mut warm = inner.make_from(&kind, alter).await?;
         if reuse == Reuse::Tenant {
             inner.probe_once(&mut warm, &kind, limits).await?;
@@ -169,6 +175,8 @@ fn job(
         stdin: Stdin::empty(),
         limits,
         artifacts: Some(Vec::new()),
+        dependencies: None,
+        image: None,
         labels: BTreeMap::new(),
         notices: Vec::new(),
     };
@@ -196,6 +204,7 @@ fn runtime() -> Result<Runtime, SandboxError> {
         errors: Vec::new(),
         signs: Signs::default(),
         lint: Lint::default(),
+        install: None,
         packages: Vec::new(),
         context: Arc::default(),
     })

@@ -13,8 +13,8 @@ use crate::runner::message::{DiskSpec, Rlimits};
 use crate::runner::probe::{Place, Promises};
 use crate::runner::{ARGUMENT, WORKSPACE};
 use crate::sandbox::docker::Reuse;
-use crate::sandbox::docker::rooms;
 use crate::sandbox::docker::workspace_volume::{self, Placement};
+use crate::sandbox::docker::{dependencies, rooms};
 
 /// Where the runner's volume is mounted: image content can't replace it.
 pub(super) const RUNNER_MOUNT: &str = "/.execbox-runner";
@@ -105,6 +105,8 @@ pub(super) struct Identity<'a> {
     pub(super) uid: u32,
     /// OCI runtime other than the Engine's default.
     pub(super) oci_runtime: Option<&'a str>,
+    /// Name of the volume with packages that were installed.
+    pub(super) dependencies: Option<&'a str>,
     /// Folders that the language must write to, beside the workspace and /tmp.
     pub(super) writable: &'a [String],
     /// By which we find it again.
@@ -202,7 +204,7 @@ fn tmpfs(id: &Identity<'_>, class: &Class) -> HashMap<String, String> {
     places
 }
 
-/// The runner, and the workspace where that is on the disk.
+/// The runner, the workspace where that is on the disk, and packages, which no program can change.
 fn mounts(id: &Identity<'_>, class: &Class) -> Vec<Mount> {
     let runner = Mount {
         typ: Some(MountType::VOLUME),
@@ -213,7 +215,8 @@ fn mounts(id: &Identity<'_>, class: &Class) -> Vec<Mount> {
     };
     let on_disk = class.workspace == Placement::Volume;
     let workspace = on_disk.then(|| workspace_volume::mount(id.name, &id.labels));
-    [runner].into_iter().chain(workspace).collect()
+    let dependencies = id.dependencies.map(dependencies::for_programs);
+    [runner].into_iter().chain(workspace).chain(dependencies).collect()
 }
 
 /// The runner, and what it needs to make rooms.
@@ -318,6 +321,7 @@ mod tests {
             runner_volume: "v",
             uid: 7,
             oci_runtime: None,
+            dependencies: None,
             writable: &writable,
             labels: HashMap::new(),
             name: "c",

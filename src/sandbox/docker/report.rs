@@ -7,12 +7,13 @@ use tokio::time::Instant;
 use crate::runner::message::End;
 use crate::sandbox::docker::session::Conversation;
 use crate::sandbox::docker::verdict;
-use crate::sandbox::{CompileReport, Outcome, Report, Timings, Truncated, Usage};
+use crate::sandbox::{CompileReport, InstallReport, Outcome, Report, Timings, Truncated, Usage};
 
 /// Cancelled while its sandbox was being made: no program ran.
 pub(super) fn killed_before_start() -> Report {
     Report {
         outcome: Outcome { exit_code: None, ..verdict::killed() },
+        install: None,
         compile: None,
         artifacts: Vec::new(),
         truncated: Truncated::default(),
@@ -21,6 +22,17 @@ pub(super) fn killed_before_start() -> Report {
         result: Vec::new(),
         notices: Vec::new(),
     }
+}
+
+/// Its packages could not be installed: no program ran.
+pub(super) fn not_installed(outcome: Outcome, install: InstallReport, began: Instant) -> Report {
+    with_install(Report { outcome, ..killed_before_start() }, Some(install), began.elapsed())
+}
+
+/// The same after a wait for packages.
+pub(super) fn with_install(report: Report, install: Option<InstallReport>, waited: Duration) -> Report {
+    let install_us = if install.is_some() { micros(waited) } else { 0 };
+    Report { install, timings: Timings { install_us, ..report.timings }, ..report }
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -33,6 +45,7 @@ pub(super) fn bare(outcome: Outcome, began: Instant, conversation: &Conversation
     let wall_us = micros(started.elapsed());
     Report {
         outcome,
+        install: None,
         compile: None,
         artifacts: conversation.artifacts.clone(),
         truncated: Truncated { results: conversation.result_cut, ..Truncated::default() },

@@ -63,6 +63,16 @@ pub(super) struct Conversation {
     pub(super) whole: bool,
 }
 
+impl Conversation {
+    /// What is in the workspace, where the runner holds its limits.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        match &self.ending {
+            Ending::Report(end) => end.run.as_ref().map_or(0, |run| run.disk_bytes),
+            _ => 0,
+        }
+    }
+}
+
 /// How a conversation ended.
 #[derive(Debug)]
 pub(super) enum Ending {

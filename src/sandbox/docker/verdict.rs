@@ -183,6 +183,7 @@ mod tests {
             stopped: None,
             oom_killed: false,
             disk_full: false,
+            disk_bytes: 0,
             wall_us: 1,
             cpu_us: 1,
             stdout_truncated: false,

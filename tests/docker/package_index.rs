@@ -1,0 +1,108 @@
+//! A package index of a test's own, on the Engine's bridge, where containers that install reach it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bollard::query_parameters::InspectNetworkOptions;
+
+use crate::engine;
+
+/// What a build script starts with: `wheel(found)` makes a module whose `FOUND` is that.
+const BACKEND: &str = r#"
+import json, os, sys, zipfile
+
+def wheel(folder, found):
+    file = NAME + "-1.0-py3-none-any.whl"
+    info = NAME + "-1.0.dist-info/"
+    files = {
+        NAME + ".py": "FOUND = " + repr(found),
+        info + "METADATA": "Metadata-Version: 2.1\nName: " + NAME + "\nVersion: 1.0\n",
+        info + "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(name + ",,\n" for name in files) + info + "RECORD,,\n"
+    with zipfile.ZipFile(os.path.join(folder, file), "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(info + "RECORD", record)
+    return file
+"#;
+
+/// Serves one package, as its source, until it is dropped with its process.
+pub struct Index {
+    pub url: String,
+    /// Paths that were asked for.
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Index {
+    /// With a package of this name at 1.0, whose build is this body of `build_wheel(wheel_directory, ...)`.
+    pub async fn with(name: &'static str, build: &str) -> Self {
+        let bridge =
+            engine::engine().await.inspect_network("bridge", None::<InspectNetworkOptions>).await.unwrap();
+        let config = bridge.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let gateway =
+            config.into_iter().find_map(|config| config.gateway).expect("the bridge has an address");
+        let listener = TcpListener::bind((gateway.as_str(), 0)).unwrap();
+        let url = format!("http://{}/simple", listener.local_addr().unwrap());
+        let (asked, source) = (Arc::new(Mutex::new(Vec::new())), source(name, build));
+        let log = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                answer(stream, name, &source, &log);
+            }
+        });
+        Self { url, asked }
+    }
+
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Flag of a server that installs from here.
+    pub fn flag(&self) -> String {
+        format!("--registry=pip={}", self.url)
+    }
+}
+
+fn answer(stream: TcpStream, name: &str, source: &[u8], log: &Mutex<Vec<String>>) {
+    let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+    let Some(first) = lines.next() else { return };
+    lines.take_while(|line| !line.is_empty()).for_each(drop);
+    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    log.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
+    let file = format!("{name}-1.0.tar.gz");
+    let (status, kind, body) = match path.as_str() {
+        p if p == format!("/simple/{name}/") => (
+            "200 OK",
+            "text/html",
+            format!("<!DOCTYPE html><a href=\"/files/{file}\">{file}</a>").into_bytes(),
+        ),
+        p if p == format!("/files/{file}") => ("200 OK", "application/gzip", source.to_vec()),
+        _ => ("404 Not Found", "text/plain", Vec::new()),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    // A client that goes away early is no concern of the index.
+    (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(&body)).ok();
+}
+
+fn source(name: &str, build: &str) -> Vec<u8> {
+    let body: String = build.lines().map(|line| format!("    {line}\n")).collect();
+    let backend = format!(
+        "NAME = {name:?}\n{BACKEND}\ndef build_wheel(folder, config_settings=None, metadata_directory=None):\n{body}"
+    );
+    let project = "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n";
+    let packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(packed);
+    let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n");
+    for (file, text) in [("pyproject.toml", project), ("backend.py", &backend), ("PKG-INFO", &metadata)] {
+        let mut head = tar::Header::new_gnu();
+        head.set_size(text.len() as u64);
+        head.set_mode(0o644);
+        tar.append_data(&mut head, format!("{name}-1.0/{file}"), text.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap()
+}

@@ -1,0 +1,162 @@
+//! What a request may say of packages, and what a result says of them.
+
+use execbox::config::Config;
+use execbox::execution::intake::Installs;
+use serde_json::{Value, json};
+
+use crate::test_app::{TestApp, fake};
+
+fn packages(config: &mut Config) {
+    config.packages.installs = Installs::Packages;
+}
+
+async fn app_with(installs: Installs) -> TestApp {
+    TestApp::with(|config| config.packages.installs = installs).await
+}
+
+fn with(field: &str, value: Value) -> Value {
+    let mut body = json!({"code": "print(1)", "language": "python"});
+    body[field] = value;
+    body
+}
+
+/// What the sandbox was asked to run.
+async fn spec(app: &TestApp, body: &Value) -> Value {
+    let answer = app.post_json("/api/v1/eval", body).await;
+    serde_json::from_str(answer.assert_ok()["stdout"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn nothing_is_installed_unless_the_operator_says_so() {
+    let app = TestApp::start().await;
+    for (field, value) in [
+        ("requirements_txt", json!("six==1.16.0")),
+        ("dependencies", json!({"requirements.txt": "six==1.16.0"})),
+        ("install", json!(true)),
+        ("pre_commands", json!(["true"])),
+    ] {
+        let answer = app.post_json("/api/v1/eval", &with(field, value)).await;
+        let detail = answer.assert_problem(400, "not_supported");
+        assert!(detail.starts_with(field) && detail.contains("--installs"), "{detail}");
+    }
+    let empty = json!({"code": "1", "requirements_txt": " ", "dependencies": {}, "install": false, "pre_commands": []});
+    assert_eq!(spec(&app, &empty).await["dependencies"], Value::Null);
+    app.finish().await;
+
+    let app = app_with(Installs::Packages).await;
+    let answer = app.post_json("/api/v1/eval", &with("pre_commands", json!(["true"]))).await;
+    assert!(answer.assert_problem(400, "not_supported").contains("--installs code"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn packages_reach_the_sandbox_in_one_form() {
+    let app = TestApp::with(packages).await;
+    let text = "B.c==2\n# x\nA[y,X] == 1.0 ; python_version>'3'\n";
+    let canonical = "a[x,y]==1.0 ; python_version > \"3\"\nb-c==2\n";
+    let project = json!({
+        "language": "python",
+        "files": [{"name": "main.py", "content": "1"}, {"name": "requirements.txt", "content": text}],
+        "install": true,
+    });
+    for body in [
+        with("requirements_txt", json!(text)),
+        with("dependencies", json!({"requirements.txt": text})),
+        project,
+    ] {
+        let spec = spec(&app, &body).await;
+        assert_eq!(spec["dependencies"]["files"], json!({"requirements.txt": canonical}), "{body}");
+        assert_eq!(spec["dependencies"]["code"], false);
+        assert!(spec["env"].as_array().unwrap().contains(&json!(["PYTHONPATH", "/deps/site"])), "{spec}");
+    }
+    // A comment asks for nothing.
+    assert_eq!(spec(&app, &with("requirements_txt", json!("# none"))).await["dependencies"], Value::Null);
+    let mut own = with("requirements_txt", json!(text));
+    own["env_vars"] = json!({"PYTHONPATH": "/work/lib"});
+    assert!(spec(&app, &own).await["env"].as_array().unwrap().contains(&json!(["PYTHONPATH", "/work/lib"])));
+    app.finish().await;
+
+    let app = app_with(Installs::Code).await;
+    let spec = spec(&app, &with("pre_commands", json!(["echo x > /work/x"]))).await;
+    let expected = json!({"files": {}, "pre_commands": ["echo x > /work/x"], "code": true});
+    assert_eq!(spec["dependencies"], expected);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_can_not_be_installed_is_refused_by_field_and_line() {
+    let app = TestApp::with(packages).await;
+    let long = "x".repeat(100_000);
+    for (body, says) in [
+        (with("requirements_txt", json!("six==1.16.0\nnumpy")), "requirements_txt: line 2, `numpy`"),
+        (with("requirements_txt", json!("six @ https://evil.example/six.whl")), "is an address"),
+        (with("requirements_txt", json!("--index-url https://evil.example")), "is an option"),
+        (with("requirements_txt", json!(format!("six=={long}"))), "line 1"),
+        (with("dependencies", json!({"requirements.txt": "./x"})), "dependencies: requirements.txt: line 1"),
+        (with("dependencies", json!({"../x": ""})), "`../x`"),
+        (with("dependencies", json!({"package.json": "{}"})), "`package.json`"),
+        (with("install", json!(true)), "install: the project has no requirements.txt"),
+        (json!({"code": "1", "language": "bash", "requirements_txt": "six==1.16.0"}), "bash"),
+        (
+            json!({"code": "1", "language": "python", "requirements_txt": "six==1.16.0",
+                "dependencies": {"requirements.txt": "six==1.16.0"}}),
+            "leave one of them out",
+        ),
+    ] {
+        let answer = app.post_json("/api/v1/eval", &body).await;
+        let detail = answer.assert_problem(400, "bad_dependencies");
+        assert!(detail.contains(says) && detail.len() < 600, "{detail}");
+    }
+    app.finish().await;
+
+    let app = app_with(Installs::Code).await;
+    for commands in [json!(["a\u{0}b"]), json!(vec!["x"; 101]), json!([long])] {
+        let answer = app.post_json("/api/v1/eval", &with("pre_commands", commands)).await;
+        assert!(answer.assert_problem(400, "bad_dependencies").starts_with("pre_commands"));
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_range_passes_where_the_operator_allows_it() {
+    let app = TestApp::with(|config| {
+        packages(config);
+        config.packages.allow_unpinned = true;
+    })
+    .await;
+    let spec = spec(&app, &with("requirements_txt", json!("pandas>=2,<3\nnumpy"))).await;
+    assert_eq!(spec["dependencies"]["files"]["requirements.txt"], "numpy\npandas<3,>=2\n");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_result_has_the_log_of_the_install() {
+    let app = TestApp::start().await;
+    let result = app.run("install_error").await;
+    assert_eq!((&result["status"], &result["reason"]), (&json!("failed"), &json!("install_failed")));
+    let expected = json!({"log": "ERROR: No matching distribution\n", "exit_code": 1, "duration_ms": 3});
+    assert_eq!(result["install"], expected);
+    assert_eq!(result["timings"]["install_ms"], 3.5);
+    assert_eq!(result["exit_code"], Value::Null);
+    // Kept with the record.
+    let path = format!("/api/v1/executions/{}", result["execution_id"].as_str().unwrap());
+    assert_eq!(app.get(&path).await.assert_ok()["install"], expected);
+    assert_eq!(app.run("exit 0").await.get("install"), None);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn other_packages_are_another_request_under_an_idempotency_key() {
+    let app = TestApp::with(packages).await;
+    let send = async |text: &str| {
+        let mut body = fake("exit 0");
+        body["requirements_txt"] = json!(text);
+        let request = app.client.post(app.url("/api/v1/exec/sync")).json(&body);
+        let response = request.header("idempotency-key", "one").send().await.unwrap();
+        crate::test_app::Answer::read(response).await
+    };
+    let first = send("six==1.16.0").await.assert_ok()["execution_id"].clone();
+    assert_eq!(send("SIX == 1.16.0").await.assert_ok()["execution_id"], first);
+    send("six==1.17.0").await.assert_problem(422, "idempotency_key_reused");
+    app.finish().await;
+}
