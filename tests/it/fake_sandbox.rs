@@ -30,6 +30,9 @@ pub(crate) const ARTIFACTS: &[(&str, &[u8])] = &[
 /// Size of what `fake: large_artifact` leaves.
 const LARGE: usize = 4 << 20;
 
+/// Length of what `fake: large_result` hands back.
+pub(crate) const LARGE_RESULT: usize = 1_000 << 10;
+
 /// Text of a failure that must never reach a caller.
 pub(crate) const SECRET: &str = "/var/lib/docker/containers/0123456789ab";
 
@@ -148,6 +151,11 @@ fn outcome(verb: &str, events: &dyn Events) -> Report {
             let lines = b"{\"save\": {\"key\": \"k\", \"value\": {\"b\": 1.50, \"a\": null}}}\nno json\n{\"return_value\": [1]}\n{\"sa";
             let truncated = Truncated { results: true, ..Truncated::default() };
             Report { result: lines.to_vec(), truncated, ..report(Reason::Exited, Some(0)) }
+        }
+        "large_result" => {
+            let line =
+                format!("{{\"save\": {{\"key\": \"k\", \"value\": \"{}\"}}}}\n", "x".repeat(LARGE_RESULT));
+            Report { result: line.into_bytes(), ..report(Reason::Exited, Some(0)) }
         }
         "value" => Report { result: br#"{"result": "42"}"#.to_vec(), ..report(Reason::Exited, Some(0)) },
         "compile_error" => {

@@ -9,6 +9,7 @@ use futures::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::fake_sandbox::LARGE_RESULT;
 use crate::test_app::{TestApp, fake};
 
 /// What a caller's socket holds of an answer.
@@ -81,6 +82,21 @@ async fn readers_of_a_finished_result_hold_no_copies_of_it() {
     assert!(open <= READERS, "{open} files are open");
     drop(readers);
     assert_eq!(app.get(&path).await.assert_ok()["stdout"].as_str().unwrap().len() as u64, MEBIBYTES << 20);
+    app.finish().await;
+}
+
+/// It is in the record, at most a mebibyte, which each of them has read.
+#[tokio::test]
+async fn readers_of_what_a_program_handed_back_hold_little_more_than_that() {
+    let app = app().await;
+    let path = app.submit("large_result").await;
+    let path = format!("{path}?wait=10");
+    drop(ask(app.address, "GET", &path, "").await);
+    let before = resident();
+    let readers = join_all((0..READERS).map(|_| ask(app.address, "GET", &path, ""))).await;
+    assert_small(before, "a large result");
+    drop(readers);
+    assert_eq!(app.get(&path).await.assert_ok()["results"]["k"].as_str().unwrap().len(), LARGE_RESULT);
     app.finish().await;
 }
 
