@@ -85,11 +85,7 @@ pub async fn assert_idle(docker: &Docker, label: &str) {
     }
 }
 
-/// One that no container uses any more.
-pub async fn remove_volume(name: &str) {
-    try_remove_volume(name).await.unwrap();
-}
-
+/// Refused while a container uses it.
 pub async fn try_remove_volume(name: &str) -> Result<(), bollard::errors::Error> {
     engine().await.remove_volume(name, None::<bollard::query_parameters::RemoveVolumeOptions>).await
 }

@@ -129,7 +129,7 @@ with zipfile.ZipFile(os.path.join(folder, file), "a") as archive:
     archive.writestr("evil.pth", "import sys; print('pth ran')\n")
     archive.writestr(NAME + "-1.0.data/data/../../../../usr/bin/python3", "evil")
     archive.writestr(NAME + "-1.0.data/scripts/python3", "#!/bin/sh\necho evil\n")
-for path in ("/usr/bin/python3", "/.execbox-runner/execbox", "/usr/lib/execbox/eval.py"):
+for path in ("/usr/bin/python3", "/.execbox-runner/execbox", "/usr/lib/execbox/script.py"):
     try:
         open(path, "w").close()
         raise SystemExit(path + " was written")
@@ -140,7 +140,7 @@ return file
     let index = Index::with("greedy", script).await;
     let server = Server::start_with(&["--installs", "code", &index.flag()]).await;
     let hash = "import hashlib; print([hashlib.sha256(open(p, 'rb').read()).hexdigest() for p in \
-                ('/usr/bin/python3', '/usr/lib/execbox/eval.py')])";
+                ('/usr/bin/python3', '/usr/lib/execbox/script.py')])";
     let plain = |code: &str| json!({"language": "python", "code": code});
     let before = server.eval(&plain(hash)).await;
     let tried = server.eval(&body("greedy", "print('ran')")).await;
