@@ -42,7 +42,7 @@ test: setup check schemathesis ## Everything that is checked: check, unit tests,
 	fi
 
 # What a program does and what it can reach, once more where containers are shared: --reuse tenant.
-REUSED := behaviours:: examples:: output:: arrival:: descriptors:: usage:: projects:: tampering:: host_reach:: leaks:: lifecycle::
+REUSED := behaviours:: examples:: output:: arrival:: descriptors:: usage:: projects:: tampering:: host_reach:: leaks:: lifecycle:: script plots:: dependencies::
 reuse: setup ## The Docker tests that concern programs, under --reuse tenant
 	@set -x; if cargo nextest --version >/dev/null 2>&1; then \
 		EXECBOX_TESTS_REUSE=tenant cargo nextest run --locked --no-fail-fast --test docker $(REUSED); \
@@ -51,7 +51,7 @@ reuse: setup ## The Docker tests that concern programs, under --reuse tenant
 	fi
 
 schemathesis: setup ## Make requests from the OpenAPI document, right and wrong ones, and check every answer
-	cargo run --locked --quiet --bin execbox -- images build --all
+	cargo run --locked --quiet --bin execbox -- images build --all --installs packages
 	@EXECBOX=$(DEBUG_BIN) tests/schemathesis/run.sh
 
 check: ## Formatting, lints, docs, dependencies
@@ -64,7 +64,7 @@ fmt: ## Format the code
 	cargo fmt
 
 hostile: setup ## Run the tests of every hostile case under both settings of --reuse, print tables, write docs/hostile.md (some: CASES='C D04')
-	cargo run --locked --quiet --bin execbox -- images build --all
+	cargo run --locked --quiet --bin execbox -- images build --all --installs packages
 	cargo bench --locked --profile dev --bench hostile -- $(CASES)
 	EXECBOX_TESTS_REUSE=tenant cargo bench --locked --profile dev --bench hostile -- $(CASES)
 
@@ -98,7 +98,7 @@ figures: setup ## Print and hold the figures of deadlines, kills, exact output, 
 	FIGURES=full cargo test --locked --test it --test docker -- --nocapture --test-threads 1 figures:: big_work:: leaks:: output:: lifecycle::a_shutdown recovery::a_thousand storage:: engine_faults::a_hanging engine_faults::an_engine_that
 
 languages: setup ## Run everything there is for each runtime, and print a table (some: RUNTIMES='ruby perl')
-	cargo run --locked --quiet --bin execbox -- images build --all
+	cargo run --locked --quiet --bin execbox -- images build --all --installs packages
 	FIGURES=full RUNTIMES='$(RUNTIMES)' cargo test --locked --test docker -- --exact runtimes::every_runtime_runs_its_examples_and_tells_its_errors --nocapture
 
 COUNT ?= 10000
