@@ -72,6 +72,27 @@ async fn a_package_is_installed_once_and_used_without_a_network() {
     finish(server).await;
 }
 
+/// However a program is started, it finds them, and has no network, also where it asks for one.
+#[tokio::test]
+async fn scripts_calls_and_last_expressions_find_packages() {
+    let server = Server::start_with(&["--installs", "packages"]).await;
+    let with = |code: &str, field: &str, value: Value| {
+        let mut body = six(code);
+        body[field] = value;
+        body
+    };
+    let script = with("import six\nsave_result('version', six.__version__)", "script", json!(true));
+    assert_eq!(server.eval(&script).await["results"], json!({"version": "1.16.0"}));
+    let call = with("import six\ndef main(): return six.__version__", "call", json!("main"));
+    assert_eq!(server.eval(&call).await["return_value"], "1.16.0");
+    let mut last = with("import six\nsix.__version__", "eval_last_expr", json!(true));
+    last["config"] = json!({"network_disabled": false});
+    let result = server.eval(&last).await;
+    assert_eq!(result["result"], "'1.16.0'", "{result:#}");
+    assert!(result["notices"][0].as_str().unwrap().contains("network stays off"), "{result:#}");
+    finish(server).await;
+}
+
 #[tokio::test]
 async fn two_at_once_build_one_volume() {
     let server = Server::start_with(&["--installs", "packages", "--workers", "2"]).await;
