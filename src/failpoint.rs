@@ -75,6 +75,7 @@ const CALLS: &[&str] = &[
     "stat",
     "copy",
     "list volumes",
+    "list networks",
     "remove volume",
     "prepare workspace",
     "attach",
