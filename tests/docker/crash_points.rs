@@ -259,6 +259,8 @@ async fn every_point_is_passed_and_every_passed_point_is_named() {
         house.settle().await;
         assert_eq!(house.end().await.violations, [""; 0], "{scenario:?} without any crash");
     }
+    // Any server's start removes the network that a server killed in the middle of an install left: here one of another test.
+    passed.retain(|point| !point.starts_with("engine.remove network."));
     let named: BTreeSet<String> = execbox::failpoint::all().into_iter().collect();
     assert_eq!(passed.difference(&named).collect::<Vec<_>>(), [""; 0], "passed, and not named");
     assert_eq!(named.difference(&passed).collect::<Vec<_>>(), [""; 0], "named, and never passed");
