@@ -171,6 +171,8 @@ async fn idle_connections_make_room_and_busy_ones_stay() {
     for _ in 0..8 {
         busy.push(ask(app.address, &format!("{running}?wait=60")).await);
     }
+    // Until its request is read, a connection is an idle one.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let mut idle = Vec::new();
     for round in 0..10 {
         for number in 0..50 {
