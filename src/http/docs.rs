@@ -1,14 +1,17 @@
 //! The OpenAPI document, made from the handlers, and the page that shows it.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
+use std::sync::Arc;
 
-use actix_web::HttpResponse;
-use actix_web::http::header;
+use actix_web::http::header::{self, AcceptEncoding, Encoding, Header as _};
+use actix_web::{HttpRequest, HttpResponse, web};
+use flate2::read::GzDecoder;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::{Config, SwaggerFile};
 
-use crate::http::error::{Code, Problem};
+use crate::http::error::{ApiError, Code, Problem};
 use crate::http::{artifacts, execute, executions, health, runtimes};
 
 /// The routes of the document; a test holds that it has all of them.
@@ -82,8 +85,32 @@ pub(super) async fn redirect() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }
 
-/// The page with all its files, from this binary.
-pub(super) fn page() -> SwaggerUi {
+/// A file of the page, from this binary.
+pub(super) async fn page(path: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     // The validator badge would ask a server of somebody else's.
-    SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json").validator_url("none"))
+    let config = Config::from("/openapi.json").validator_url("none");
+    let file =
+        utoipa_swagger_ui::serve(&path, Arc::new(config)).map_err(|error| ApiError::internal(&error))?;
+    let Some(SwaggerFile { bytes, content_type, gzpipped: packed, .. }) = file else {
+        return super::unknown_route().await;
+    };
+    let mut response = HttpResponse::Ok();
+    response.content_type(content_type);
+    if !packed {
+        return Ok(response.body(bytes.into_owned()));
+    }
+    response.insert_header((header::VARY, "accept-encoding"));
+    if takes_gzip(&request) {
+        return Ok(response.insert_header(header::ContentEncoding::Gzip).body(bytes.into_owned()));
+    }
+    let mut plain = Vec::new();
+    GzDecoder::new(&*bytes).read_to_end(&mut plain).map_err(|error| ApiError::internal(&error))?;
+    Ok(response.body(plain))
+}
+
+/// Whoever says nothing about encodings, like a command line, wants to read what comes.
+fn takes_gzip(request: &HttpRequest) -> bool {
+    let offered = [Encoding::gzip(), Encoding::identity()];
+    let accepted = AcceptEncoding::parse(request).ok();
+    accepted.and_then(|accepted| accepted.negotiate(offered.iter())) == Some(Encoding::gzip())
 }

@@ -78,7 +78,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(resource("/metrics", "GET").route(web::get().to(health::metrics)))
         .service(resource("/openapi.json", "GET").route(web::get().to(docs::openapi)))
         .service(resource("/docs", "GET").route(web::get().to(docs::redirect)))
-        .service(docs::page())
+        .service(resource("/docs/{path:.*}", "GET").route(web::get().to(docs::page)))
         .default_service(web::to(unknown_route));
 }
 

@@ -1,5 +1,7 @@
 //! What the server tells of itself: runtimes, health, metrics, documentation.
 
+use std::io::Read as _;
+
 use serde_json::{Value, json};
 
 use crate::test_app::TestApp;
@@ -81,10 +83,31 @@ async fn the_documentation_page_is_whole_without_a_network() {
         let file = app.client.get(url).send().await.unwrap();
         assert_eq!(file.status(), 200, "{reference}");
     }
+    read_packed_and_plain(&app, "/docs/swagger-ui-bundle.js").await;
     let setup =
         app.client.get(app.url("/docs/swagger-initializer.js")).send().await.unwrap().text().await.unwrap();
     assert!(setup.contains("/openapi.json"), "{setup}");
     app.finish().await;
+}
+
+/// Browsers take less than half the bytes, and who takes no compression gets the same in plain.
+async fn read_packed_and_plain(app: &TestApp, path: &str) {
+    let request = |accepted| app.client.get(app.url(path)).header("accept-encoding", accepted).send();
+    let packed = request("gzip, deflate, br").await.unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    let packed = packed.bytes().await.unwrap();
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&*packed).read_to_end(&mut unpacked).unwrap();
+    assert!(packed.len() < unpacked.len() / 2, "{} of {}", packed.len(), unpacked.len());
+    for accepted in ["identity", "gzip;q=0, *"] {
+        let plain = request(accepted).await.unwrap();
+        assert!(
+            plain.headers().get("content-encoding").is_none() && plain.headers()["vary"] == "accept-encoding"
+        );
+        assert_eq!(plain.bytes().await.unwrap(), unpacked, "{accepted}");
+    }
+    let unsaid = app.client.get(app.url(path)).send().await.unwrap();
+    assert_eq!(unsaid.bytes().await.unwrap(), unpacked);
 }
 
 #[tokio::test]
