@@ -19,6 +19,9 @@ pub(super) const SETTINGS: [&str; 10] = [
     "disk_reserve_mb",
 ];
 
+/// What the packages of commands are kept as: whoever may run one has the Engine, and so all that is on it.
+const COMMANDS: &str = "commands";
+
 /// The part of the settings that the sandbox needs.
 pub(super) fn docker_config(config: &Config, instance: &str) -> Result<DockerConfig, Failure> {
     Ok(DockerConfig {
@@ -40,8 +43,11 @@ pub(super) fn docker_config(config: &Config, instance: &str) -> Result<DockerCon
 
 /// `instance` names the data folder; a command without one is an instance of its own.
 pub(super) async fn connect(config: &Config, instance: Option<&str>) -> Result<DockerSandbox, Failure> {
-    let instance = instance.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
-    DockerSandbox::connect(docker_config(config, &instance)?).await.map_err(Failure::ours)
+    let mut docker = docker_config(config, instance.unwrap_or(&uuid::Uuid::new_v4().to_string()))?;
+    if instance.is_none() {
+        docker.installs.kept_as = Some(COMMANDS.to_owned());
+    }
+    DockerSandbox::connect(docker).await.map_err(Failure::ours)
 }
 
 /// For a server: with warm containers.

@@ -46,10 +46,7 @@ impl Local {
     /// Checks a submission at the same door as the server.
     pub(super) fn accept(&self, submission: Submission) -> Result<ExecutionSpec, Failure> {
         let policy = self.config.limit_policy();
-        intake::accept(&self.catalogue, &policy, &Tenant::local(), submission).map_err(|error| match error {
-            AcceptError::Refused(error) => Failure::usage(error),
-            storage @ AcceptError::Storage(_) => Failure::ours(storage),
-        })
+        checked(intake::accept(&self.catalogue, &policy, &Tenant::local(), submission))
     }
 
     /// Starts the service on the current tokio runtime.
@@ -65,6 +62,14 @@ impl Local {
         let service = Service::start(config, Arc::new(sandbox), store, &self.catalogue, Box::new(|_| {}));
         service.await.map_err(Failure::ours)
     }
+}
+
+/// What a door says, as this command fails.
+pub(super) fn checked(spec: Result<ExecutionSpec, AcceptError>) -> Result<ExecutionSpec, Failure> {
+    spec.map_err(|error| match error {
+        AcceptError::Refused(error) => Failure::usage(error),
+        storage @ AcceptError::Storage(_) => Failure::ours(storage),
+    })
 }
 
 /// Ends the service of a command whose execution is over.

@@ -12,6 +12,7 @@ mod local;
 mod openapi;
 mod output;
 mod pack;
+mod packages;
 mod run;
 mod runtimes;
 mod script;

@@ -13,12 +13,13 @@ use clap::parser::ValueSource;
 use crate::cli::failure::{Failure, OUR_FAILURE};
 use crate::cli::local::{self, Local};
 use crate::cli::pack::{self, Packed};
+use crate::cli::packages::PackageArgs;
 use crate::cli::script::ScriptArgs;
 use crate::cli::signals::Signals;
 use crate::cli::{artifacts, engine, output};
 use crate::config::{Config, LimitConfig};
 use crate::execution::id::Tenant;
-use crate::execution::intake::{LintMode, Submission};
+use crate::execution::intake::{self, LintMode, Submission};
 use crate::execution::live::{Channel, Follower, LiveEvent};
 use crate::execution::service::{Mode, Service, Submitted};
 use crate::execution::spec::Stdin;
@@ -28,7 +29,7 @@ use crate::runner::frame::DATA_CHUNK;
 use crate::sandbox::Reason;
 
 /// Names of the settings that this command shows beside the Engine's.
-pub(super) const SETTINGS: [&str; 12] = [
+pub(super) const SETTINGS: [&str; 20] = [
     "timeout_seconds",
     "compile_timeout_seconds",
     "memory_mb",
@@ -41,6 +42,14 @@ pub(super) const SETTINGS: [&str; 12] = [
     "artifact_count",
     "archive_mb",
     "archive_entries",
+    "installs",
+    "allow_unpinned",
+    "registry",
+    "install_network",
+    "install_timeout_seconds",
+    "install_memory_mb",
+    "install_disk_mb",
+    "dependencies_mb",
 ];
 
 const EXIT_CODES: &str = "\
@@ -91,6 +100,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     script: ScriptArgs,
+
+    #[command(flatten)]
+    packages: PackageArgs,
 
     #[command(flatten)]
     pub(super) config: Config,
@@ -149,11 +161,14 @@ pub(super) fn adapt(command: clap::Command) -> clap::Command {
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut config = args.config.clone();
     lift_ceilings(&mut config.limits);
+    args.packages.allow(&mut config);
     // Defaults are not checked later, and somebody may have set those in a file.
     config.limit_policy().resolve(&requested(&config.limits)).map_err(Failure::usage)?;
+    let policy = PackageArgs::policy(&config)?;
     let local = Local::new(config, engine::catalogue(&args.config)?)?;
     let packed = packed(&args, &local)?;
     let spec = local.accept(submission(&args, packed)?)?;
+    let spec = local::checked(intake::add_dependencies(spec, args.packages.requested()?, policy))?;
     let runtime = super::tokio_runtime()?;
     let code = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::ours)?;

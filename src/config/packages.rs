@@ -106,6 +106,7 @@ impl Config {
             network: Some(packages.install_network.clone()).filter(|name| name != GUARDED),
             registries: packages.registry.iter().cloned().collect(),
             budget: packages.dependencies_mb.saturating_mul(MIB),
+            kept_as: None,
         }
     }
 }

@@ -23,6 +23,13 @@ fn execbox(args: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// Label of the volumes with packages of all commands.
+const PACKAGES: &str = "execbox.dependencies=commands";
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -68,6 +75,49 @@ fn data_reaches_the_program_and_what_it_hands_back_comes_out() {
     let output = execbox(&["run", &program, "--input-data", &broken], "");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("broken.json"), "{output:?}");
+}
+
+/// Runs of the same user share what was installed, also those that end while another begins.
+#[tokio::test]
+async fn packages_are_installed_once_for_all_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let requirements = write("wanted.txt", "iniconfig==2.0.0\n");
+    let program = "import importlib.metadata as m; print(m.version('iniconfig'), open('/deps/mark').read())";
+    // What no other run has asked for.
+    let mark = uuid::Uuid::new_v4();
+    let (command, expected) = (format!("printf {mark} > mark"), format!("2.0.0 {mark}\n"));
+    let args =
+        ["run", "-", "--language", "python", "--requirements", &requirements, "--pre-command", &command];
+    let before = engine::volumes(PACKAGES).await;
+    let runs: Vec<_> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..2).map(|_| scope.spawn(|| execbox(&args, program))).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    for output in runs {
+        assert_eq!((stdout(&output), output.status.code()), (expected.clone(), Some(0)), "{output:?}");
+        assert!(stderr(&output).contains("installing packages"), "{output:?}");
+    }
+    let again = execbox(&args, program);
+    assert_eq!((stdout(&again), stderr(&again)), (expected, String::new()), "installed again");
+    let made: Vec<_> =
+        engine::volumes(PACKAGES).await.into_iter().filter(|name| !before.contains(name)).collect();
+    assert_eq!(made.len(), 2, "one with packages, and what says that it is whole: {made:?}");
+    for volume in made {
+        engine::try_remove_volume(&volume).await.unwrap();
+    }
+
+    let unpinned = write("unpinned.txt", "iniconfig\n");
+    let output = execbox(&["run", "-", "-l", "python", "--requirements", &unpinned], program);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(stderr(&output).contains("line 1") && stderr(&output).contains("=="), "{output:?}");
+    let output = execbox(&["run", &requirements, "-l", "python", "--install"], "");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(stderr(&output).contains("requirements.txt"), "{output:?}");
 }
 
 #[test]

@@ -44,6 +44,9 @@ pub struct InstallConfig {
     pub registries: BTreeMap<String, String>,
     /// What all volumes with packages may take, in bytes.
     pub budget: u64,
+    /// Name that processes share, which then keep packages together, each for all. `None`: they are those of the data
+    /// folder, which one server has at a time.
+    pub kept_as: Option<String>,
 }
 
 /// A volume that an install has filled.
@@ -61,7 +64,7 @@ pub(super) struct Dependencies {
     config: InstallConfig,
     ca_bundle: Option<PathBuf>,
     proxy: Option<String>,
-    /// The data folder's name: a later server on it finds them again.
+    /// The data folder's name, or the shared one: by it they are found again.
     instance: String,
     state: Mutex<State>,
     /// Made for the first install.
@@ -151,6 +154,7 @@ impl Dependencies {
         proxy: Option<String>,
         instance: String,
     ) -> Self {
+        let instance = config.kept_as.clone().unwrap_or(instance);
         let (state, guard) = (Mutex::default(), tokio::sync::Mutex::default());
         Self { config, ca_bundle, proxy, instance, state, guard }
     }
@@ -243,7 +247,9 @@ impl Inner {
     /// Finds what earlier servers on this data folder installed, and removes what they left half done.
     pub(super) async fn recover_dependencies(self: &Arc<Self>) -> Result<(), SandboxError> {
         guard::remove_orphans(&self.engine, &self.ownership).await?;
-        let found = volumes::recover(&self.engine, &self.ownership, &self.dependencies.instance).await?;
+        let Dependencies { instance, config, .. } = &self.dependencies;
+        let shared = config.kept_as.is_some();
+        let found = volumes::recover(&self.engine, &self.ownership, instance, shared).await?;
         let mut state = self.dependencies.state();
         for (key, name, bytes) in found {
             state.uses += 1;

@@ -103,17 +103,19 @@ fn mount(volume: &str, target: &str, read_only: bool) -> Mount {
     }
 }
 
-/// What is whole of this data folder: key, name, and bytes, the oldest first. What is not, and what servers that are gone
-/// left half done, is removed.
+/// What is whole of this instance: key, name, and bytes, the oldest first. What is not, and what servers that are gone
+/// left half done, is removed. `shared`: other processes keep theirs under the same name, and may be at it.
 pub(super) async fn recover(
     engine: &Engine,
     ownership: &Ownership,
     instance: &str,
+    shared: bool,
 ) -> Result<Vec<(String, String, u64)>, EngineError> {
     let filters = HashMap::from([("label", vec![DEPENDENCIES])]);
     let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
     let listed = engine.call("list volumes", SLOW, engine.docker.list_volumes(Some(options))).await?;
-    let sorted = sort(listed.volumes.unwrap_or_default(), instance, |labels| ownership.is_orphan(labels));
+    let is_orphan = |labels: &HashMap<_, _>| ownership.is_orphan(labels);
+    let sorted = sort(listed.volumes.unwrap_or_default(), instance, shared, is_orphan);
     for volume in sorted.broken {
         match remove(engine, &volume).await {
             Ok(()) => info!(%volume, "removed packages that were half installed"),
@@ -132,6 +134,7 @@ struct Sorted {
 fn sort(
     mut volumes: Vec<Volume>,
     instance: &str,
+    shared: bool,
     is_orphan: impl Fn(&HashMap<String, String>) -> bool,
 ) -> Sorted {
     volumes.sort_by_key(|volume| volume.created_at.as_ref().map(ToString::to_string));
@@ -148,10 +151,18 @@ fn sort(
                 sorted.whole.push((key.clone(), volume.name.clone(), *bytes));
             }
             (Some(_), _) => {}
-            (None, _) if is_ours || is_orphan(&volume.labels) => sorted.broken.push(volume.name.clone()),
+            (None, _) if (is_ours && !shared) || is_orphan(&volume.labels) => {
+                sorted.broken.push(volume.name.clone());
+            }
             (None, _) => {}
         }
     }
+    // Two processes may have installed the same at once.
+    let mut newest = HashMap::new();
+    for (key, name, _) in &sorted.whole {
+        sorted.broken.extend(newest.insert(key.clone(), name.clone()));
+    }
+    sorted.whole.retain(|(key, name, _)| newest.get(key) == Some(name));
     // Marks of nothing.
     let is_there = |name: &str| there.iter().any(|volume| volume.name == name);
     sorted.broken.extend(marks.keys().filter(|name| !is_there(name)).map(|name| (*name).to_owned()));
@@ -184,8 +195,15 @@ mod tests {
             data("theirs-half", "them"),
             data("orphan", "them"),
         ];
-        let sorted = sort(volumes, "us", |labels| labels["owner"] == "orphan");
+        let orphan = |labels: &HashMap<String, String>| labels["owner"] == "orphan";
+        let sorted = sort(volumes.clone(), "us", false, orphan);
         assert_eq!(sorted.whole, [("k".to_owned(), "whole".to_owned(), 7)]);
         assert_eq!(sorted.broken, ["half", "orphan", "gone"]);
+        let shared = sort(volumes, "us", true, orphan);
+        assert_eq!(shared.broken, ["orphan", "gone"], "another process may be at the half one");
+        let twice = ["first", "second"].map(|name| [data(name, "us"), mark(name, "us")]).concat();
+        let sorted = sort(twice, "us", true, orphan);
+        assert_eq!(sorted.whole, [("k".to_owned(), "second".to_owned(), 7)]);
+        assert_eq!(sorted.broken, ["first"]);
     }
 }
