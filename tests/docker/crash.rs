@@ -324,6 +324,28 @@ pub async fn nothing_left(data: &Path, works: &[Work], tally: &mut Tally) {
     }
 }
 
+fn instance(data: &Path) -> String {
+    std::fs::read_to_string(data.join("instance")).unwrap().trim().to_owned()
+}
+
+/// Volumes with packages that nothing marks as whole, and networks of installs.
+pub async fn no_half_packages(data: &Path, tally: &mut Tally) {
+    let instance = instance(data);
+    let volumes = engine::volumes(&format!("execbox.dependencies={instance}")).await;
+    let half = |name: &&String| !name.ends_with("-whole") && !volumes.contains(&format!("{name}-whole"));
+    let half: Vec<_> = volumes.iter().filter(half).collect();
+    tally.must(half.is_empty(), || format!("packages that are half installed: {half:?}"));
+    let networks = engine::networks(&format!("execbox.instance={instance}")).await;
+    tally.must(networks.is_empty(), || format!("networks of installs: {networks:?}"));
+}
+
+/// They outlive servers.
+pub async fn remove_packages(data: &Path) {
+    for volume in engine::volumes(&format!("execbox.dependencies={}", instance(data))).await {
+        engine::try_remove_volume(&volume).await.unwrap();
+    }
+}
+
 fn database(data: &Path) -> Connection {
     Connection::open_with_flags(data.join("execbox.db"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }

@@ -41,10 +41,12 @@ pub enum Kind {
     Resized,
     /// Async, with a workspace on the Engine's disk.
     OnDisk,
+    /// Async, with something to be installed first.
+    Installed,
 }
 
 impl Kind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Inline,
         Self::Large,
         Self::Artifacts,
@@ -59,6 +61,7 @@ impl Kind {
         Self::Built,
         Self::Resized,
         Self::OnDisk,
+        Self::Installed,
     ];
     /// Those that need nothing but a server.
     pub const PLAIN: [Self; 8] = [
@@ -163,6 +166,7 @@ impl Work {
                 format!("echo {number} > small.txt; seq {number} 20000 > big.txt; echo {number}")
             }
             Kind::OnDisk => format!("echo {number} > small.txt; echo {number}"),
+            Kind::Installed => "cat /deps/number".into(),
             Kind::Output => format!("seq {number} 20000"),
             Kind::Purged => format!("seq {number} 20000; seq {number} 20001 > big.txt"),
             Kind::Drained | Kind::Paused => format!("echo up; sleep 2; echo {number}"),
@@ -194,6 +198,10 @@ impl Work {
             Kind::OnDisk => {
                 let config = json!({"disk_mb": 2_000});
                 json!({"language": "bash", "code": self.code(), "labels": labels, "config": config})
+            }
+            Kind::Installed => {
+                let commands = [format!("echo {} > number", self.number)];
+                json!({"language": "bash", "code": self.code(), "labels": labels, "pre_commands": commands})
             }
             _ => json!({"language": "bash", "code": self.code(), "labels": labels}),
         }
