@@ -341,9 +341,7 @@ pub async fn no_half_packages(data: &Path, tally: &mut Tally) {
 
 /// They outlive servers.
 pub async fn remove_packages(data: &Path) {
-    for volume in engine::volumes(&format!("execbox.dependencies={}", instance(data))).await {
-        engine::try_remove_volume(&volume).await.unwrap();
-    }
+    engine::remove_packages(&format!("execbox.dependencies={}", instance(data))).await;
 }
 
 fn database(data: &Path) -> Connection {

@@ -14,19 +14,11 @@ pub async fn finish(server: Server) {
     let (packages, label) = (packages_label(&server), server.label());
     server.finish().await;
     assert_eq!(engine::networks(&label).await, [], "a network is left");
-    remove_packages(&packages).await;
+    engine::remove_packages(&packages).await;
 }
 
 fn packages_label(server: &Server) -> String {
     server.label().replace("execbox.instance", "execbox.dependencies")
-}
-
-async fn remove_packages(label: &str) {
-    for volume in engine::volumes(label).await {
-        // Half of a pair without an owner: another test's server that starts now may be faster.
-        drop(engine::try_remove_volume(&volume).await);
-    }
-    engine::assert_gone(label).await;
 }
 
 /// Those with packages in them, without what says that they are whole.

@@ -90,6 +90,15 @@ pub async fn try_remove_volume(name: &str) -> Result<(), bollard::errors::Error>
     engine().await.remove_volume(name, None::<bollard::query_parameters::RemoveVolumeOptions>).await
 }
 
+/// All volumes with this label.
+pub async fn remove_packages(label: &str) {
+    for volume in volumes(label).await {
+        // Half of a pair without an owner: another test's server that starts now may be faster.
+        drop(try_remove_volume(&volume).await);
+    }
+    assert_gone(label).await;
+}
+
 /// Waits until a program with this in its command line runs in a container with this label.
 pub async fn program(label: &str, text: &str) {
     let began = Instant::now();

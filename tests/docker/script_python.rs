@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::dependencies;
 use crate::projects::tar_of;
 use crate::script::{handed_back, run};
 use crate::server::Server;
@@ -153,7 +154,6 @@ async fn names_and_the_last_expression_go_together() {
 
 /// Tables in, and what the libraries make of them out.
 const FRAMES: &str = r#"
-import zipfile
 import numpy as np
 import pandas as pd
 
@@ -174,8 +174,9 @@ for bad in [np.array([b"x"]), {("a", "b"): 1}, pd]:
         save_result("bad", bad)
     except TypeError as error:
         print(error)
-zipfile.ZipFile("/tmp/x.xlsx", "w").writestr("xl/workbook.xml", "")
-for name in ["p.parquet", "/tmp/x.xlsx"]:
+save_file("book.xlsx", df)
+assert load_file("book.xlsx").equals(df)
+for name in ["p.parquet", "old.xls"]:
     try:
         load_file(name)
     except ImportError as error:
@@ -190,6 +191,7 @@ async fn data_frames_are_read_and_saved() {
         ("d.csv", b"who,n,when\na,1,\nb,2.5,x\na,3,y\n"),
         ("t.tsv", b"a\tb\n1\t2\n"),
         ("p.parquet", b"PAR1"),
+        ("old.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
     ]);
     let server = Server::start().await;
     let asked = json!({"script": true, "language": "python-data", "entrypoint": "main.py"});
@@ -229,8 +231,25 @@ async fn data_frames_are_read_and_saved() {
     assert!(said[2].contains("is of type module"), "{said:?}");
     assert_eq!(
         said[3..],
-        [" .parquet files need a library that is not", " .xlsx files need a library that is not"]
+        [" .parquet files need a library that is not", " .xls files need a library that is not"]
     );
-    assert_eq!(result["artifacts"][0]["path"], "out.csv", "{result:#}");
+    let paths: Vec<_> =
+        result["artifacts"].as_array().unwrap().iter().map(|artifact| &artifact["path"]).collect();
+    assert_eq!(paths, ["book.xlsx", "out.csv"], "{result:#}");
     server.finish().await;
+}
+
+/// The image has none that reads it; a request brings one.
+#[tokio::test]
+async fn parquet_is_read_and_saved_where_its_library_is() {
+    let code = "import pandas as pd\ndf = pd.DataFrame({'n': [1, 2], 'who': ['a', None]})\nsave_file('t.parquet', df)\n\
+                save_result('back', load_file('t.parquet'))";
+    let server = Server::start_with(&["--installs", "packages"]).await;
+    let asked = json!({
+        "script": true, "language": "python-data", "code": code, "requirements_txt": "pyarrow==26.0.1",
+    });
+    let result = server.eval(&asked).await;
+    assert_eq!(handed_back(&result)["back"], json!([{"n": 1, "who": "a"}, {"n": 2, "who": null}]));
+    assert_eq!(result["artifacts"][0]["path"], "t.parquet", "{result:#}");
+    dependencies::finish(server).await;
 }
