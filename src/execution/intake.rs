@@ -1,6 +1,7 @@
 //! The door: what a caller asks for, from HTTP or the command line, checked once and turned into a spec.
 
 mod caps;
+mod cargo_lock;
 mod dependencies;
 mod lint;
 mod npm_lock;

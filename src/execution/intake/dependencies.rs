@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::execution::intake::{AcceptError, IntakeError, npm_lock, requirements};
+use crate::execution::intake::{AcceptError, IntakeError, cargo_lock, npm_lock, requirements};
 use crate::execution::spec::{Dependencies, ExecutionSpec};
 use crate::runtime::{Check, Install, Runtime, shown};
 
@@ -188,6 +188,9 @@ fn check(
                 Ok((name, text.or_else(|fault| refuse(format!("{place}: {fault}")))?))
             };
             given.into_iter().map(canonical).collect()
+        }
+        Check::CargoLock => {
+            cargo_lock::canonical(install, given).or_else(|fault| refuse(format!("{field}: {fault}")))
         }
         Check::NpmLock => {
             npm_lock::canonical(install, given).or_else(|fault| refuse(format!("{field}: {fault}")))
