@@ -1,5 +1,6 @@
 //! A package index of a test's own, on the Engine's bridge, where containers that install reach it.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +29,7 @@ def wheel(folder, found):
     return file
 "#;
 
-/// Serves one package, as its source, until it is dropped with its process.
+/// Serves files until its process ends.
 pub struct Index {
     pub url: String,
     /// Paths that were asked for.
@@ -36,20 +37,32 @@ pub struct Index {
 }
 
 impl Index {
-    /// With a package of this name at 1.0, whose build is this body of `build_wheel(wheel_directory, ...)`.
+    /// With a package of this name at 1.0, as its source, whose build is this body of `build_wheel(wheel_directory, ...)`.
     pub async fn with(name: &'static str, build: &str) -> Self {
+        let file = format!("{name}-1.0.tar.gz");
+        let page = format!("<!DOCTYPE html><a href=\"/files/{file}\">{file}</a>");
+        let files = [
+            (format!("/simple/{name}/"), page.into_bytes()),
+            (format!("/files/{file}"), source(name, build)),
+        ];
+        let index = Self::of(|_| files.into()).await;
+        Self { url: format!("{}/simple", index.url), ..index }
+    }
+
+    /// With the files that this makes, by path, of its URL.
+    pub async fn of(files: impl FnOnce(&str) -> HashMap<String, Vec<u8>>) -> Self {
         let bridge =
             engine::engine().await.inspect_network("bridge", None::<InspectNetworkOptions>).await.unwrap();
         let config = bridge.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
         let gateway =
             config.into_iter().find_map(|config| config.gateway).expect("the bridge has an address");
         let listener = TcpListener::bind((gateway.as_str(), 0)).unwrap();
-        let url = format!("http://{}/simple", listener.local_addr().unwrap());
-        let (asked, source) = (Arc::new(Mutex::new(Vec::new())), source(name, build));
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (asked, files) = (Arc::new(Mutex::new(Vec::new())), files(&url));
         let log = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                answer(stream, name, &source, &log);
+                answer(stream, &files, &log);
             }
         });
         Self { url, asked }
@@ -59,34 +72,26 @@ impl Index {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Flag of a server that installs from here.
+    /// Flag of a server that installs Python's packages from here.
     pub fn flag(&self) -> String {
         format!("--registry=pip={}", self.url)
     }
 }
 
-fn answer(stream: TcpStream, name: &str, source: &[u8], log: &Mutex<Vec<String>>) {
+fn answer(stream: TcpStream, files: &HashMap<String, Vec<u8>>, log: &Mutex<Vec<String>>) {
     let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
     let Some(first) = lines.next() else { return };
     lines.take_while(|line| !line.is_empty()).for_each(drop);
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     log.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
-    let file = format!("{name}-1.0.tar.gz");
-    let (status, kind, body) = match path.as_str() {
-        p if p == format!("/simple/{name}/") => (
-            "200 OK",
-            "text/html",
-            format!("<!DOCTYPE html><a href=\"/files/{file}\">{file}</a>").into_bytes(),
-        ),
-        p if p == format!("/files/{file}") => ("200 OK", "application/gzip", source.to_vec()),
-        _ => ("404 Not Found", "text/plain", Vec::new()),
-    };
+    let kind = if path.ends_with('/') { "text/html" } else { "application/octet-stream" };
+    let (status, body) = files.get(&path).map_or(("404 Not Found", &[][..]), |body| ("200 OK", body));
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
     // A client that goes away early is no concern of the index.
-    (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(&body)).ok();
+    (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(body)).ok();
 }
 
 fn source(name: &str, build: &str) -> Vec<u8> {

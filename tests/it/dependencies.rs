@@ -118,6 +118,60 @@ async fn what_can_not_be_installed_is_refused_by_field_and_line() {
 }
 
 #[tokio::test]
+async fn of_a_lock_of_cargos_remain_the_crates_of_the_registry() {
+    let app = TestApp::with(packages).await;
+    let hash = "49f1f14873335454500d59611f1cf4a4b0f786f9ac11f4312a78e4cf2566695b";
+    let lock = |source: &str| {
+        format!(
+            "version = 4\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\n\
+             [[package]]\nname = \"itoa\"\nversion = \"1.0.11\"\nsource = \"{source}\"\nchecksum = \"{hash}\"\n"
+        )
+    };
+    let fine = lock("registry+https://github.com/rust-lang/crates.io-index");
+    let apart = |lock: &str| json!({"language": "rust", "code": "fn main() {}", "dependencies": {"Cargo.lock": lock}});
+    let project = json!({"install": true, "files": [
+        {"name": "src/main.rs", "content": "fn main() {}"},
+        {"name": "Cargo.toml", "content": "[package]\nname = \"app\"\nversion = \"0.1.0\"\n"},
+        {"name": "Cargo.lock", "content": fine},
+    ]});
+    for body in [apart(&fine), project] {
+        let spec = spec(&app, &body).await;
+        let canonical = format!("itoa 1.0.11 {hash}\n");
+        assert_eq!(spec["dependencies"]["files"], json!({"Cargo.lock": canonical}), "{body}");
+    }
+    // One that needs no crates asks for nothing.
+    assert_eq!(spec(&app, &apart("version = 4\n")).await["dependencies"], Value::Null);
+
+    let mut without = apart("");
+    without["dependencies"] = Value::Null;
+    without["install"] = json!(true);
+    let mut other = without.clone();
+    other["install"] = Value::Null;
+    other["requirements_txt"] = json!("itoa==1.0.11");
+    let git = "git+https://git.example/itoa#0123";
+    for (body, says) in [
+        (
+            apart(&lock(git)),
+            "dependencies: Cargo.lock: `itoa 1.0.11` is from `git+https://git.example/itoa#0123`",
+        ),
+        (
+            apart(&lock("sparse+https://crates.example/")),
+            "`itoa 1.0.11` is from `sparse+https://crates.example/`",
+        ),
+        (apart(&fine.replace(hash, "")), "`itoa 1.0.11` has no sha256"),
+        (apart(&fine.replace("itoa", "../itoa")), "`../itoa 1.0.11` has no name"),
+        (apart("[package]"), "Cargo.lock is no lock of cargo's"),
+        (without, "install: the project has no Cargo.lock"),
+        (other, "give Cargo.lock in `dependencies`"),
+    ] {
+        let answer = app.post_json("/api/v1/eval", &body).await;
+        let detail = answer.assert_problem(400, "bad_dependencies");
+        assert!(detail.contains(says) && detail.len() < 600, "{detail}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_range_passes_where_the_operator_allows_it() {
     let app = TestApp::with(|config| {
         packages(config);

@@ -132,8 +132,9 @@ mod tests {
         assert_eq!(read("version = 4\n").unwrap(), "");
     }
 
+    /// Case F01.
     #[test]
-    fn nothing_from_elsewhere_passes() {
+    fn f01_nothing_from_elsewhere_passes() {
         for source in [
             "git+https://github.com/rust-lang/crates.io-index",
             "git+https://a.example/a?tag=v1#0123456789abcdef",
@@ -152,9 +153,7 @@ mod tests {
     #[test]
     fn names_versions_and_hashes_are_nothing_else() {
         let long = "a".repeat(65);
-        for name in
-            ["", "..", "../a", "a/b", "a.b", "-a", "1a", "a b", "a\nb", "a\"", "\u{e9}", &long]
-        {
+        for name in ["", "..", "../a", "a/b", "a.b", "-a", "1a", "a b", "a\nb", "a\"", "\u{e9}", &long] {
             let error = read(&package(name, "1.0.0", INDEX, HASH)).unwrap_err();
             assert!(error.contains("has no name"), "{name:?}: {error}");
         }
@@ -177,7 +176,8 @@ mod tests {
     fn a_file_that_is_no_such_lock_is_refused() {
         let one = package("a", "1.0.0", INDEX, HASH);
         assert!(read(&format!("{one}{one}")).unwrap_err().contains("`a 1.0.0` is there twice"));
-        let many: String = (0..=MAX_PACKAGES).map(|at| package("a", &format!("{at}.0.0"), INDEX, HASH)).collect();
+        let many: String =
+            (0..=MAX_PACKAGES).map(|at| package("a", &format!("{at}.0.0"), INDEX, HASH)).collect();
         assert!(read(&many).unwrap_err().contains("more than 2000"));
         for (lock, says) in [
             ("version = 5\n", "of version 5"),
