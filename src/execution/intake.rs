@@ -2,6 +2,7 @@
 
 mod caps;
 mod cargo_lock;
+mod cargo_manifest;
 mod dependencies;
 mod lint;
 mod npm_lock;

@@ -24,6 +24,8 @@ pub struct Install {
     pub check: Check,
     /// Argv of the installer, which starts in the folder with the files.
     pub run: Vec<String>,
+    /// Argv of what compiles packages once they are there, without a network, in the same folder. Empty where nothing does.
+    pub compile: Vec<String>,
     /// What `{kinds}` is where no code of packages may run.
     pub prebuilt: Vec<String>,
     /// What it is where that may.
@@ -46,7 +48,7 @@ pub enum Check {
     Requirements,
     /// A `package.json` and its `package-lock.json`.
     NpmLock,
-    /// A `Cargo.lock`.
+    /// A `Cargo.toml` and its `Cargo.lock`.
     CargoLock,
 }
 
@@ -69,6 +71,8 @@ pub(super) struct Manifest {
     check: Check,
     run: Vec<String>,
     #[serde(default)]
+    compile: Vec<String>,
+    #[serde(default)]
     prebuilt: Vec<String>,
     #[serde(default)]
     any: Vec<String>,
@@ -82,16 +86,17 @@ pub(super) struct Manifest {
 impl Manifest {
     pub(super) fn into_install(self, image: Files) -> Result<Install, String> {
         let wanted = match self.check {
-            Check::Requirements | Check::CargoLock => 1,
-            Check::NpmLock => 2,
+            Check::Requirements => 1,
+            Check::NpmLock | Check::CargoLock => 2,
         };
         let plain =
             |file: &String| !file.is_empty() && !file.contains(['/', '\\', '\0']) && !file.starts_with('.');
         if self.files.len() != wanted || !self.files.iter().all(plain) {
             return Err(format!("files: this check takes the names of {wanted}, without folders"));
         }
-        if self.run.first().is_none_or(|program| !program.starts_with('/')) {
-            return Err("run: its first word must be the absolute path of a program".into());
+        let is_program = |word: &String| word.starts_with('/');
+        if !self.run.first().is_some_and(is_program) || !self.compile.first().is_none_or(is_program) {
+            return Err("run, compile: the first word must be the absolute path of a program".into());
         }
         if self.registry.is_empty() || !self.registry.bytes().all(|byte| byte.is_ascii_lowercase()) {
             return Err("registry: must be a word of lower-case letters".into());
@@ -100,8 +105,8 @@ impl Manifest {
         if let Some(name) = names.into_iter().find(|name| !super::is_env_name(name)) {
             return Err(format!("`{}` is no name of a variable", super::shown(name)));
         }
-        let Self { files, check, run, prebuilt, any, registry, env, programs } = self;
-        Ok(Install { files, check, run, prebuilt, any, registry, env, programs, image })
+        let Self { files, check, run, compile, prebuilt, any, registry, env, programs } = self;
+        Ok(Install { files, check, run, compile, prebuilt, any, registry, env, programs, image })
     }
 }
 
@@ -209,7 +214,8 @@ mod tests {
         for (change, says) in [
             (good.replace("a.txt", "../a.txt"), "files: "),
             (good.replace("'a.txt'", "'a.txt', 'b.txt'"), "files: "),
-            (good.replace("/bin/x", "x"), "run: "),
+            (good.replace("/bin/x", "x"), "run, compile: "),
+            (format!("{good}compile = ['x']"), "run, compile: "),
             (good.replace("'pip'", "'p=i'"), "registry: "),
             (format!("{good}env = {{ 'A B' = 'x' }}"), "`A B`"),
         ] {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::execution::intake::cargo_manifest;
 use crate::runtime::{Install, shown};
 
 /// Packages in a lock.
@@ -31,18 +32,21 @@ struct Package {
     checksum: Option<String>,
 }
 
-/// The same in one form: lines of name, version and sha256, sorted.
+/// The same in one form: lines of name, version and sha256, sorted; and what the manifest wants of those crates.
 pub(super) fn canonical(
     install: &Install,
     given: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, String> {
-    let file = install.files.first().cloned().unwrap_or_default();
-    let text = given.get(&file).map_or("", String::as_str);
-    let lock: Lock =
-        toml::from_str(text).map_err(|error| format!("{file} is no lock of cargo's: {}", error.message()))?;
+    let [manifest, file] = [0, 1].map(|at| install.files.get(at).cloned().unwrap_or_default());
+    let text = |name: &String| given.get(name).map_or("", String::as_str);
+    let lock: Lock = toml::from_str(text(&file))
+        .map_err(|error| format!("{file} is no lock of cargo's: {}", error.message()))?;
     let crates = crates(lock).map_err(|fault| format!("{file}: {fault}"))?;
     let lines = crates.into_iter().map(|((name, version), hash)| format!("{name} {version} {hash}\n"));
-    Ok(BTreeMap::from([(file, lines.collect())]))
+    let lines: String = lines.collect();
+    let wanted = cargo_manifest::canonical(text(&manifest)).map_err(|fault| format!("{manifest} {fault}"))?;
+    let wanted = if lines.is_empty() { String::new() } else { wanted };
+    Ok(BTreeMap::from([(manifest, wanted), (file, lines)]))
 }
 
 /// Hashes by name and version.

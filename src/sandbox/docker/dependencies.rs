@@ -184,7 +184,7 @@ impl Dependencies {
     fn key(&self, spec: &ExecutionSpec, image: &str) -> String {
         let how = spec.runtime.install.as_ref().map(|install| {
             let code = spec.dependencies.as_ref().is_some_and(|dependencies| dependencies.code);
-            (install.command(code), install.environment(&self.sources(&install.registry)))
+            (install.command(code), &install.compile, install.environment(&self.sources(&install.registry)))
         });
         let tools = spec.runtime.installer().image_name();
         let all = (spec.tenant.to_string(), image, tools, how, &spec.dependencies);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, Mount};
 use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -102,7 +102,7 @@ impl Inner {
         let (report, bytes) = self.converse_with(&mut warm, &job, &log).await?;
         // The volume is in use until then.
         drop(warm);
-        let install = InstallReport {
+        let mut install = InstallReport {
             log: self.dependencies.without_registries(&log.end(LOG)),
             exit_code: report.outcome.exit_code.or(report.compile.map(|compile| compile.exit_code)),
             duration_us: report.timings.compile_us + report.timings.run_us,
@@ -113,9 +113,45 @@ impl Inner {
             let outcome = Outcome { reason: Reason::InstallFailed, exit_code: None, error };
             return Ok(Installed::Failed(outcome, install));
         }
+        let bytes = match self.compile_packages(order, &kind, &name, &log).await? {
+            Some((took_us, all_bytes)) => {
+                install.log = self.dependencies.without_registries(&log.end(LOG));
+                install.duration_us += took_us;
+                all_bytes
+            }
+            None => bytes,
+        };
         volumes::mark(&self.engine, instance, &order.key, &name, bytes).await?;
         half.volume = None;
         Ok(Installed::Whole(Arc::new(Whole { name, bytes, used: 0.into() }), install))
+    }
+
+    /// Has packages compiled for all programs to come, where the language says how: in a container as the installer's was,
+    /// but without a network. How long it took, and what the volume holds then. It may fail: what an installer brought does
+    /// without it.
+    async fn compile_packages(
+        self: &Arc<Self>,
+        order: &Order,
+        kind: &Kind,
+        volume: &str,
+        log: &Log<'_>,
+    ) -> Result<Option<(u64, u64)>, SandboxError> {
+        let install = order.runtime.install.as_ref();
+        let asked = install.filter(|it| !it.compile.is_empty() && !order.dependencies.files.is_empty());
+        let Some(install) = asked else { return Ok(None) };
+        (log.say)("compiling packages (once; later executions reuse them)");
+        let mut warm = self.make_from(kind, |body| closed(body, volume)).await?;
+        let scratch = tempfile::tempdir()?;
+        let env = order.runtime.env.clone().into_iter().collect();
+        let command = Command { compile: None, run: install.compile.clone(), env };
+        let job = self.job(order, Project::restored(&[], 0, scratch.path())?, command, &scratch);
+        let (report, bytes) = self.converse_with(&mut warm, &job, log).await?;
+        drop(warm);
+        if failure(&report.outcome, &job.spec.limits).is_some() {
+            let why = report.outcome.reason.as_str();
+            log.take(&format!("the packages were not compiled ({why}); each program compiles them\n").into());
+        }
+        Ok(Some((report.timings.run_us, bytes)))
     }
 
     async fn converse_with(
@@ -166,12 +202,17 @@ impl Inner {
                 own.chain(proxies.filter_map(|name| Some((name.to_owned(), proxy?.to_owned())))).collect()
             }
         };
+        let command = Command { compile: commands(&dependencies.pre_commands), run, env };
+        Ok(self.job(order, project, command, scratch))
+    }
+
+    fn job(&self, order: &Order, project: Project, command: Command, scratch: &tempfile::TempDir) -> Job {
         let spec = ExecutionSpec {
             tenant: order.tenant.clone(),
             share: None,
-            runtime: Arc::clone(runtime),
+            runtime: Arc::clone(&order.runtime),
             project,
-            command: Command { compile: commands(&dependencies.pre_commands), run, env },
+            command,
             stdin: Stdin::empty(),
             limits: self.dependencies.config.limits,
             artifacts: Some(Vec::new()),
@@ -181,7 +222,7 @@ impl Inner {
             notices: Vec::new(),
         };
         let artifact_dir = scratch.path().to_owned();
-        Ok(Job { id: order.id, attempt: 1, spec: Arc::new(spec), artifact_dir })
+        Job { id: order.id, attempt: 1, spec: Arc::new(spec), artifact_dir }
     }
 }
 
@@ -196,14 +237,25 @@ impl super::Dependencies {
     }
 }
 
-/// What is different from the profile of programs.
+/// What is different from the profile of programs where packages are installed.
 fn opened(mut body: ContainerCreateBody, volume: &str, network: String) -> ContainerCreateBody {
     body.network_disabled = Some(false);
     if let Some(host) = &mut body.host_config {
         host.network_mode = Some(network);
+    }
+    filling(body, [volumes::for_installer(volume)])
+}
+
+/// The same where they are compiled: they are found where programs find them.
+fn closed(body: ContainerCreateBody, volume: &str) -> ContainerCreateBody {
+    filling(body, [volumes::for_installer(volume), volumes::for_programs(volume)])
+}
+
+fn filling<const N: usize>(mut body: ContainerCreateBody, volumes: [Mount; N]) -> ContainerCreateBody {
+    if let Some(host) = &mut body.host_config {
         let mounts = host.mounts.take().unwrap_or_default().into_iter();
         let others = mounts.filter(|mount| mount.target.as_deref() != Some(crate::runner::WORKSPACE));
-        host.mounts = Some(others.chain([volumes::for_installer(volume)]).collect());
+        host.mounts = Some(others.chain(volumes).collect());
     }
     body
 }
