@@ -35,13 +35,14 @@ fn project() -> Value {
 }
 
 #[tokio::test]
-async fn locked_crates_are_fetched_once_and_compiled_without_a_network() {
+async fn locked_crates_are_installed_once_and_found_by_cargo() {
     let server = Server::start_with(&["--installs", "packages"]).await;
     let mut body = json!({"files": project(), "install": true});
     let first = server.eval(&body).await;
     assert_eq!(first["stdout"], "42\n", "{first:#}");
     assert_eq!(first["install"]["exit_code"], 0, "{first:#}");
-    assert_eq!(first["install"]["log"], "fetched itoa 1.0.11\nfetched paste 1.0.15\n", "{first:#}");
+    let log = "fetched itoa 1.0.11\nfetched paste 1.0.15\ncompiled for programs to start from\n";
+    assert_eq!(first["install"]["log"], log, "{first:#}");
     assert_eq!(first.get("artifacts"), None, "{first:#}");
 
     // Where the project says that its crates are does not matter.
@@ -67,8 +68,7 @@ async fn locked_crates_are_fetched_once_and_compiled_without_a_network() {
 
 /// What an install of this lock says where it must fail.
 async fn refused(server: &Server, crates: &[(&str, &str, &str)]) -> String {
-    let body =
-        json!({"language": "rust", "code": "fn main() {}", "dependencies": {"Cargo.lock": lock(crates)}});
+    let body = json!({"language": "rust", "code": "fn main() {}", "dependencies": {"Cargo.toml": "", "Cargo.lock": lock(crates)}});
     let result = server.eval(&body).await;
     assert_eq!(result["reason"], "install_failed", "{crates:?}: {result:#}");
     let log = result["install"]["log"].as_str().unwrap();
@@ -169,7 +169,7 @@ async fn f05_a_hostile_crate_writes_nowhere_else() {
     let look = r#"fn main() { print!("{}", std::fs::read_to_string("/deps/vendor/Evil-1.0.0/.cargo-checksum.json").unwrap()); }"#;
     let lock = lock(&[("Evil", "1.0.0", &hash(&whole))]);
     let result =
-        server.eval(&json!({"language": "rust", "code": look, "dependencies": {"Cargo.lock": lock}})).await;
+        server.eval(&json!({"language": "rust", "code": look, "dependencies": {"Cargo.toml": "", "Cargo.lock": lock}})).await;
     assert_eq!(
         result["stdout"],
         format!("{{\"files\":{{}},\"package\":\"{}\"}}\n", hash(&whole)),
@@ -188,10 +188,71 @@ async fn f03_a_crate_that_unpacks_without_end_is_stopped() {
     let bomb = packed(&[(EntryType::Regular, "Evil-1.0.0/src/lib.rs", &big)]);
     let (_index, flag) = index(&[("Evil", bomb.clone())]).await;
     let server = Server::start_with(&["--installs", "packages", "--install-disk-mb", "64", &flag]).await;
-    let body = json!({"language": "rust", "code": "fn main() {}", "dependencies": {"Cargo.lock": lock(&[("Evil", "1.0.0", &hash(&bomb))])}});
+    let body = json!({"language": "rust", "code": "fn main() {}", "dependencies": {"Cargo.toml": "", "Cargo.lock": lock(&[("Evil", "1.0.0", &hash(&bomb))])}});
     let result = server.eval(&body).await;
     assert_eq!(result["reason"], "install_failed", "{result:#}");
     assert!(result["error"].as_str().unwrap().contains("64 MiB"), "{result:#}");
     no_package_volumes(&server).await;
+    finish(server).await;
+}
+
+/// What a build script finds of a network, and when it ran.
+const LOOK: &str = r#"fn main() {
+    let reached = std::net::TcpStream::connect("INDEX").is_ok();
+    let devices = std::fs::read_to_string("/proc/net/dev").unwrap().lines().count() - 2;
+    let proxies = std::env::vars().filter(|(name, _)| name.ends_with("_proxy")).count();
+    let ran = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+    let writes = std::fs::write("/deps/vendor/Probe-1.0.0/x", "").is_ok();
+    println!("cargo:rustc-env=FOUND={reached} {devices} {proxies} {writes} {ran}");
+}"#;
+
+fn library(build: &str, code: &str) -> Vec<u8> {
+    let manifest =
+        "[package]\nname = \"Probe\"\nversion = \"1.0.0\"\nedition = \"2021\"\nbuild = \"build.rs\"\n";
+    let files = [("Cargo.toml", manifest), ("build.rs", build), ("src/lib.rs", code)];
+    let paths = files.map(|(name, text)| (format!("Probe-1.0.0/{name}"), text));
+    let members: Vec<_> =
+        paths.iter().map(|(path, text)| (EntryType::Regular, path.as_str(), *text)).collect();
+    packed(&members)
+}
+
+fn with_library(content: &[u8], program: &str) -> Value {
+    let manifest = MANIFEST.split("itoa").next().unwrap().to_owned() + "Probe = \"1\"\n";
+    json!({"install": true, "files": [{"name": "src/main.rs", "content": program}, {"name": "Cargo.toml", "content": manifest},
+        {"name": "Cargo.lock", "content": lock(&[("Probe", "1.0.0", &hash(content))])}]})
+}
+
+/// Case F02: build scripts and macros run when crates are installed, and reach nobody.
+#[tokio::test]
+async fn f02_code_of_crates_runs_once_and_without_a_network() {
+    let own = Index::of(|_| HashMap::new()).await;
+    let build = LOOK.replace("INDEX", own.url.split('/').nth(2).unwrap());
+    let content = library(&build, "pub const FOUND: &str = env!(\"FOUND\");\n");
+    let (_index, flag) = index(&[("Probe", content.clone())]).await;
+    let server = Server::start_with(&["--installs", "packages", &flag]).await;
+    let body = with_library(&content, "fn main() { print!(\"{}\", Probe::FOUND); }\n");
+    let first = server.eval(&body).await;
+    let found = first["stdout"].as_str().unwrap();
+    assert!(found.starts_with("false 1 0 false "), "{first:#}");
+    // Another program of the same crates.
+    let body = with_library(&content, "fn main() { print!(\"{}\", Probe::FOUND.trim()); }\n");
+    let second = server.eval(&body).await;
+    assert_eq!(second["stdout"], found, "it ran again: {second:#}");
+    assert_eq!(own.asked(), [""; 0], "somebody came");
+    finish(server).await;
+}
+
+/// Crates that are not compiled ahead are compiled with the program, which may do without them, or say what is wrong.
+#[tokio::test]
+async fn crates_that_do_not_compile_are_installed_all_the_same() {
+    let content = library("fn main() {}", "pub fn broken() -> u8 { \"text\" }\n");
+    let (_index, flag) = index(&[("Probe", content.clone())]).await;
+    let server = Server::start_with(&["--installs", "packages", &flag]).await;
+    let result = server.eval(&with_library(&content, "fn main() {}\n")).await;
+    assert_eq!(result["reason"], "compile_failed", "{result:#}");
+    assert!(result["compile"]["stderr"].as_str().unwrap().contains("mismatched types"), "{result:#}");
+    let log = result["install"]["log"].as_str().unwrap();
+    assert!(log.contains("mismatched types"), "{log}");
+    assert!(log.ends_with("the packages were not compiled (exited); each program compiles them\n"), "{log}");
     finish(server).await;
 }

@@ -127,17 +127,21 @@ async fn of_a_lock_of_cargos_remain_the_crates_of_the_registry() {
              [[package]]\nname = \"itoa\"\nversion = \"1.0.11\"\nsource = \"{source}\"\nchecksum = \"{hash}\"\n"
         )
     };
+    let manifest = "[package]\nname = \"app\"\nversion = \"0.1.0\"\n[dependencies]\nitoa = \"1\"\n";
     let fine = lock("registry+https://github.com/rust-lang/crates.io-index");
-    let apart = |lock: &str| json!({"language": "rust", "code": "fn main() {}", "dependencies": {"Cargo.lock": lock}});
+    let apart = |lock: &str| json!({"language": "rust", "code": "fn main() {}", "dependencies": {"Cargo.toml": manifest, "Cargo.lock": lock}});
     let project = json!({"install": true, "files": [
         {"name": "src/main.rs", "content": "fn main() {}"},
-        {"name": "Cargo.toml", "content": "[package]\nname = \"app\"\nversion = \"0.1.0\"\n"},
+        {"name": "Cargo.toml", "content": manifest},
         {"name": "Cargo.lock", "content": fine},
     ]});
     for body in [apart(&fine), project] {
         let spec = spec(&app, &body).await;
-        let canonical = format!("itoa 1.0.11 {hash}\n");
-        assert_eq!(spec["dependencies"]["files"], json!({"Cargo.lock": canonical}), "{body}");
+        let locked = format!("itoa 1.0.11 {hash}\n");
+        let files = &spec["dependencies"]["files"];
+        assert_eq!(files["Cargo.lock"], locked, "{body}");
+        let wanted = files["Cargo.toml"].as_str().unwrap();
+        assert!(wanted.contains("itoa = \"1\"") && !wanted.contains("app"), "{wanted}");
     }
     // One that needs no crates asks for nothing.
     assert_eq!(spec(&app, &apart("version = 4\n")).await["dependencies"], Value::Null);
@@ -161,8 +165,8 @@ async fn of_a_lock_of_cargos_remain_the_crates_of_the_registry() {
         (apart(&fine.replace(hash, "")), "`itoa 1.0.11` has no sha256"),
         (apart(&fine.replace("itoa", "../itoa")), "`../itoa 1.0.11` has no name"),
         (apart("[package]"), "Cargo.lock is no lock of cargo's"),
-        (without, "install: the project has no Cargo.lock"),
-        (other, "give Cargo.lock in `dependencies`"),
+        (without, "install: the project has no Cargo.toml"),
+        (other, "give Cargo.toml and Cargo.lock in `dependencies`"),
     ] {
         let answer = app.post_json("/api/v1/eval", &body).await;
         let detail = answer.assert_problem(400, "bad_dependencies");
