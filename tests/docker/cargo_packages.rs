@@ -89,8 +89,11 @@ async fn a_crate_with_another_hash_or_version_than_there_is_is_not_installed() {
     finish(server).await;
 }
 
-/// A crate with members of these kinds, paths, contents or targets.
-fn packed(members: &[(EntryType, &str, &str)]) -> Vec<u8> {
+/// Kind, path, and content or target.
+type Member<'a> = (EntryType, &'a str, &'a str);
+
+/// A crate of these.
+fn packed(members: &[Member<'_>]) -> Vec<u8> {
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     for (kind, path, text) in members {
         let mut head = Header::new_gnu();
@@ -136,7 +139,7 @@ fn hash(content: &[u8]) -> String {
 async fn f05_a_hostile_crate_writes_nowhere_else() {
     use EntryType::{Directory, Fifo, Link, Regular, Symlink};
     let own = (Regular, "Evil-1.0.0/Cargo.toml", "[package]\nname = \"Evil\"\nversion = \"1.0.0\"\n");
-    let odd: Vec<(&str, Vec<(EntryType, &str, &str)>)> = vec![
+    let odd: Vec<(&str, Vec<Member<'_>>)> = vec![
         ("up", vec![own, (Regular, "Evil-1.0.0/../../../vendor/itoa-1.0.11/x", "x")]),
         ("beside", vec![own, (Regular, "../escaped", "x")]),
         ("absolute", vec![own, (Regular, "/work/vendor/itoa-1.0.11/x", "x")]),
