@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::runtime::Runtime;
+use crate::runtime::folders::Files;
 
 /// Dockerfile of the image that installs, in the runtime's folder. It starts from the runtime's own image.
-pub(super) const DOCKERFILE: &str = "install.Dockerfile";
+const DOCKERFILE: &str = "install.Dockerfile";
+/// Folder in the runtime's with what that Dockerfile copies.
+const FOLDER: &str = "install/";
 /// What the name of an image that installs ends in, after the runtime's.
 pub(crate) const INSTALLER: &str = "-install";
 /// Word that stands for [`Install::prebuilt`] or [`Install::any`].
@@ -31,8 +34,8 @@ pub struct Install {
     pub env: BTreeMap<String, String>,
     /// Environment of programs that use what was installed.
     pub programs: BTreeMap<String, String>,
-    /// What makes the image that installs out of the runtime's own, where that lacks the installer.
-    pub dockerfile: Option<Vec<u8>>,
+    /// Files that make the image that installs out of the runtime's own, where that lacks the installer.
+    pub image: BTreeMap<String, Vec<u8>>,
 }
 
 /// How the content of an installer's files is checked.
@@ -43,6 +46,8 @@ pub enum Check {
     Requirements,
     /// A `package.json` and its `package-lock.json`.
     NpmLock,
+    /// R's `DESCRIPTION`.
+    RDescription,
 }
 
 /// What the operator's settings put into an installer's environment. A variable whose value needs one of them that is
@@ -75,9 +80,9 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    pub(super) fn into_install(self, dockerfile: Option<Vec<u8>>) -> Result<Install, String> {
+    pub(super) fn into_install(self, image: Files) -> Result<Install, String> {
         let wanted = match self.check {
-            Check::Requirements => 1,
+            Check::Requirements | Check::RDescription => 1,
             Check::NpmLock => 2,
         };
         let plain =
@@ -96,8 +101,13 @@ impl Manifest {
             return Err(format!("`{}` is no name of a variable", super::shown(name)));
         }
         let Self { files, check, run, prebuilt, any, registry, env, programs } = self;
-        Ok(Install { files, check, run, prebuilt, any, registry, env, programs, dockerfile })
+        Ok(Install { files, check, run, prebuilt, any, registry, env, programs, image })
     }
+}
+
+/// Whether a file of a runtime's folder is one of those that make the image that installs, and none of its own image.
+pub(super) fn is_of_installer(path: &str) -> bool {
+    path == DOCKERFILE || path.starts_with(FOLDER)
 }
 
 impl Install {
@@ -142,13 +152,16 @@ impl Runtime {
     /// What has the image that installs for this one.
     #[must_use]
     pub fn installer(self: &Arc<Self>) -> Arc<Self> {
-        let dockerfile = self.install.as_ref().and_then(|install| install.dockerfile.clone());
-        let Some(dockerfile) = dockerfile else { return Arc::clone(self) };
-        // The build tools, and nothing else of the runtime's folder: its image has the rest.
+        let own = self.install.as_ref().map(|install| &install.image).filter(|files| !files.is_empty());
+        let Some(own) = own else { return Arc::clone(self) };
+        // The build tools, and nothing of the runtime's own context: its image has that.
         let tools = self.context.iter().filter(|(path, _)| path.starts_with(super::folders::BUILD_PREFIX));
         let mut context: BTreeMap<_, _> =
             tools.map(|(path, content)| (path.clone(), content.clone())).collect();
-        context.insert("Dockerfile".to_owned(), dockerfile);
+        for (path, content) in own {
+            let path = if path == DOCKERFILE { "Dockerfile" } else { path };
+            context.insert(path.to_owned(), content.clone());
+        }
         let name = format!("{}{INSTALLER}", self.name);
         Arc::new(Self { name, base: Some(Arc::clone(self)), context: Arc::new(context), ..(**self).clone() })
     }
@@ -170,7 +183,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        manifest.into_install(None).unwrap()
+        manifest.into_install(Files::new()).unwrap()
     }
 
     #[test]
@@ -201,7 +214,7 @@ mod tests {
             (format!("{good}env = {{ 'A B' = 'x' }}"), "`A B`"),
         ] {
             let manifest: Manifest = toml::from_str(&change).unwrap();
-            let error = manifest.into_install(None).unwrap_err();
+            let error = manifest.into_install(Files::new()).unwrap_err();
             assert!(error.contains(says), "{change}: {error}");
         }
     }
@@ -212,7 +225,10 @@ mod tests {
         let installer = python.installer();
         assert_eq!(installer.base_image(), Some(python.image_name()));
         assert!(!python.context.contains_key(DOCKERFILE), "it would change the runtime's image");
-        assert!(!installer.context.contains_key("eval.py"));
+        assert!(!installer.context.contains_key("script.py"));
+        let r = crate::runtime::Catalogue::load(None).unwrap().resolve("r").unwrap();
+        assert!(!r.context.contains_key("install/install.R"), "it would change the runtime's image");
+        assert!(r.installer().context.contains_key("install/install.R"));
         let bash = crate::runtime::Catalogue::load(None).unwrap().resolve("bash").unwrap();
         assert_eq!(bash.installer().image_name(), bash.image_name(), "it has no installer of its own");
     }

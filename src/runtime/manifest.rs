@@ -152,9 +152,9 @@ impl Manifest {
         field("env", self.env.values(), |text| !text.contains('\0'), "must not hold a NUL")
     }
 
-    fn into_runtime(self, mut context: Files) -> Result<Runtime, String> {
-        // No part of the runtime's own image.
-        let installer = context.remove(install::DOCKERFILE);
+    fn into_runtime(self, context: Files) -> Result<Runtime, String> {
+        let (installer, context): (Files, Files) =
+            context.into_iter().partition(|(path, _)| install::is_of_installer(path));
         let install = self.install.map(|install| install.into_install(installer));
         let install = install.transpose().map_err(|error| format!("install: {error}"))?;
         let template = |field: &str, words: Vec<String>| {

@@ -35,6 +35,15 @@ async fn package_volumes(server: &Server) -> Vec<String> {
     all.into_iter().filter(|name| !name.ends_with("-whole")).collect()
 }
 
+/// Waits until those of failed installs are gone.
+pub async fn no_package_volumes(server: &Server) {
+    let began = Instant::now();
+    while !package_volumes(server).await.is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(20), "a volume of a failed install is left");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 fn six(code: &str) -> Value {
     json!({"language": "python", "code": code, "requirements_txt": "six==1.16.0\n"})
 }
@@ -129,11 +138,7 @@ async fn what_can_not_be_installed_is_told_with_the_end_of_the_log_and_not_remem
         );
         assert_eq!(result.get("stdout"), None, "{result:#}");
     }
-    let began = Instant::now();
-    while !package_volumes(&server).await.is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(20), "a volume of a failed install is left");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    no_package_volumes(&server).await;
     finish(server).await;
 }
 

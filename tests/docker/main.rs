@@ -22,7 +22,8 @@
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
-//! - [`dependencies`]: packages that requests ask for, installed once and used without a network; [`node_packages`]: those of node.
+//! - [`dependencies`]: packages that requests ask for, installed once and used without a network; [`node_packages`]: those of node;
+//!   [`r_packages`]: R's.
 //! - [`hostile_packages`]: what the code of packages finds and uses up, from a [`package_index`] of the tests' own.
 //! - [`own_images`]: images that requests name.
 //! - [`workspace_volumes`]: workspaces on the Engine's disk, their limits, and that none is left.
@@ -83,6 +84,7 @@ mod probe;
 mod profile;
 mod profile_mutants;
 mod projects;
+mod r_packages;
 mod recovery;
 mod refusal;
 #[path = "../../benches/hostile/registry.rs"]
