@@ -13,9 +13,8 @@ use crate::runtime::{Install, shown};
 const MAX_PACKAGES: usize = 2_000;
 /// Bytes of a version.
 const MAX_VERSION: usize = 100;
-/// The public registry, as cargo writes it with the older and the newer kind of its index.
-const SOURCES: [&str; 2] =
-    ["registry+https://github.com/rust-lang/crates.io-index", "sparse+https://index.crates.io/"];
+/// The public registry, as cargo writes it whichever index it reads, and whatever stands in for that.
+const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 #[derive(Deserialize)]
 struct Lock {
@@ -77,9 +76,9 @@ fn hash(package: &Package) -> Result<String, String> {
     if package.version.len() > MAX_VERSION || semver::Version::parse(&package.version).is_err() {
         return Err("has no version that a crate can have".to_owned());
     }
-    if !package.source.as_deref().is_some_and(|source| SOURCES.contains(&source)) {
+    if package.source.as_deref() != Some(SOURCE) {
         let source = package.source.as_deref().unwrap_or_default();
-        return Err(format!("is from `{}`, and only crates.io is taken", shown(source)));
+        return Err(format!("is from `{}`, and only crates of the public registry are taken", shown(source)));
     }
     match package.checksum.as_deref() {
         Some(hash) if is_hash(hash) => Ok(hash.to_owned()),
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     const HASH: &str = "49f1f14873335454500d59611f1cf4a4b0f786f9ac11f4312a78e4cf2566695b";
-    const INDEX: &str = SOURCES[0];
+    const INDEX: &str = SOURCE;
 
     fn read(lock: &str) -> Result<String, String> {
         let rust = crate::runtime::Catalogue::load(None).unwrap().resolve("rust").unwrap();
@@ -122,7 +121,7 @@ mod tests {
     fn what_remains_are_names_versions_and_hashes_in_one_order() {
         let own = "[[package]]\nname = \"mine\"\nversion = \"0.1.0\"\ndependencies = [\"b\"]\n";
         let a = package("a", "1.0.0", INDEX, HASH);
-        let b = package("b_B", "2.0.1+c-1", SOURCES[1], HASH);
+        let b = package("b_B", "2.0.1+c-1", INDEX, HASH);
         let older = package("a", "0.9.0-rc.1", INDEX, HASH);
         let expected = format!("a 0.9.0-rc.1 {HASH}\na 1.0.0 {HASH}\nb_B 2.0.1+c-1 {HASH}\n");
         for lock in [
@@ -144,8 +143,8 @@ mod tests {
             "git+https://a.example/a?tag=v1#0123456789abcdef",
             "registry+https://a.example/index",
             "registry+https://github.com/rust-lang/crates.io-index/../other",
-            "sparse+https://index.crates.io.a.example/",
-            "sparse+http://index.crates.io/",
+            "sparse+https://index.example/",
+            "http://index.example/",
             "path+file:///etc",
             "",
         ] {
