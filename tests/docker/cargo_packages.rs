@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 
 use crate::dependencies::{finish, no_package_volumes};
+use crate::engine;
 use crate::package_index::Index;
 use crate::server::Server;
 
@@ -242,6 +243,41 @@ async fn f02_code_of_crates_runs_once_and_without_a_network() {
     let second = server.eval(&body).await;
     assert_eq!(second["stdout"], found, "it ran again: {second:#}");
     assert_eq!(own.asked(), [""; 0], "somebody came");
+    finish(server).await;
+}
+
+/// What compiles crates is in a container as programs are, but for the volume, which is there twice.
+#[tokio::test]
+async fn crates_are_compiled_in_a_container_without_a_network_and_no_longer_than_somebody_waits() {
+    let content = library("fn main() { std::thread::sleep(std::time::Duration::from_secs(600)); }", "");
+    let (_index, flag) = index(&[("Probe", content.clone())]).await;
+    let server = Server::start_with(&["--installs", "packages", &flag]).await;
+    let url = format!("{}/api/v1/exec/async", server.url);
+    let request = server.client.post(url).json(&with_library(&content, "fn main() {}\n"));
+    let accepted: Value = request.send().await.unwrap().json().await.unwrap();
+    let id = accepted["execution_id"].as_str().unwrap();
+    engine::program(&server.label(), "build-script-build").await;
+    let container = engine::running_with(&server.label(), "build-script-build").await;
+    let (config, host) = (container.config.unwrap(), container.host_config.unwrap());
+    assert_eq!(config.network_disabled, Some(true));
+    assert_eq!(host.network_mode.as_deref(), Some("none"));
+    assert_eq!((host.readonly_rootfs, host.privileged), (Some(true), Some(false)));
+    assert_eq!(host.cap_drop.as_deref(), Some(&["ALL".to_owned()][..]));
+    assert!(config.user.unwrap().starts_with('2'));
+    let mounts = container.mounts.unwrap();
+    let mut mounts: Vec<_> = mounts
+        .iter()
+        .map(|mount| {
+            (mount.destination.as_deref().unwrap(), mount.rw.unwrap(), mount.name.as_deref().unwrap())
+        })
+        .filter(|(place, ..)| *place != "/.execbox-runner")
+        .collect();
+    mounts.sort_unstable();
+    let volume = mounts[0].2;
+    assert_eq!(mounts, [("/deps", false, volume), ("/work", true, volume)]);
+    server.kill(id).await;
+    assert_eq!(server.wait(id).await["status"], "killed");
+    no_package_volumes(&server).await;
     finish(server).await;
 }
 

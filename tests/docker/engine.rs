@@ -125,10 +125,17 @@ pub async fn running(label: &str) -> ContainerInspectResponse {
     }
 }
 
-/// The container with this label in which a program with this in its command line runs.
+/// The container with this label in which a program with this in its command line runs. An Engine that is busy may not say
+/// so when it is first asked.
 pub async fn running_with(label: &str, program: &str) -> ContainerInspectResponse {
-    let id = container_of(label, program).await.expect("it runs");
-    engine().await.inspect_container(&id, None::<InspectContainerOptions>).await.unwrap()
+    let began = Instant::now();
+    loop {
+        if let Some(id) = container_of(label, program).await {
+            return engine().await.inspect_container(&id, None::<InspectContainerOptions>).await.unwrap();
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{program:?} does not run");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Waits until no container and no volume carries this label. Removal runs off the caller's path.
