@@ -8,6 +8,7 @@ mod lint;
 mod npm_lock;
 mod own_image;
 mod project_file;
+mod r_description;
 mod requirements;
 mod script;
 mod start;

@@ -50,6 +50,8 @@ pub enum Check {
     NpmLock,
     /// A `Cargo.toml` and its `Cargo.lock`.
     CargoLock,
+    /// R's `DESCRIPTION`.
+    RDescription,
 }
 
 /// What the operator's settings put into an installer's environment. A variable whose value needs one of them that is
@@ -86,7 +88,7 @@ pub(super) struct Manifest {
 impl Manifest {
     pub(super) fn into_install(self, image: Files) -> Result<Install, String> {
         let wanted = match self.check {
-            Check::Requirements => 1,
+            Check::Requirements | Check::RDescription => 1,
             Check::NpmLock | Check::CargoLock => 2,
         };
         let plain =
@@ -235,6 +237,9 @@ mod tests {
         let rust = crate::runtime::Catalogue::load(None).unwrap().resolve("rust").unwrap();
         assert!(!rust.context.contains_key("install/fetch-crates"), "it would change the runtime's image");
         assert!(rust.installer().context.contains_key("install/fetch-crates"));
+        let r = crate::runtime::Catalogue::load(None).unwrap().resolve("r").unwrap();
+        assert!(!r.context.contains_key("install/install.R"), "it would change the runtime's image");
+        assert!(r.installer().context.contains_key("install/install.R"));
         let bash = crate::runtime::Catalogue::load(None).unwrap().resolve("bash").unwrap();
         assert_eq!(bash.installer().image_name(), bash.image_name(), "it has no installer of its own");
     }

@@ -23,7 +23,7 @@
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
 //! - [`dependencies`]: packages that requests ask for, installed once and used without a network; [`node_packages`]: those of node;
-//!   [`cargo_packages`]: crates.
+//!   [`cargo_packages`]: crates; [`r_packages`]: R's.
 //! - [`hostile_packages`]: what the code of packages finds and uses up, from a [`package_index`] of the tests' own.
 //! - [`own_images`]: images that requests name.
 //! - [`workspace_volumes`]: workspaces on the Engine's disk, their limits, and that none is left.
@@ -85,6 +85,7 @@ mod probe;
 mod profile;
 mod profile_mutants;
 mod projects;
+mod r_packages;
 mod recovery;
 mod refusal;
 #[path = "../../benches/hostile/registry.rs"]

@@ -176,6 +176,41 @@ async fn of_a_lock_of_cargos_remain_the_crates_of_the_registry() {
 }
 
 #[tokio::test]
+async fn of_a_description_remain_the_packages_that_programs_need() {
+    let app = TestApp::with(packages).await;
+    let text = "Package: app\nTitle: Mine\nDepends: R (>= 4.1)\nImports:\n    stringr(>=1.5),\n    R6\nSuggests: testthat\n";
+    let apart = json!({"language": "r", "code": "1", "dependencies": {"DESCRIPTION": text}});
+    let project = json!({"language": "r", "install": true, "entrypoint": "main.R",
+        "files": [{"name": "main.R", "content": "1"}, {"name": "DESCRIPTION", "content": text}]});
+    for body in [apart, project] {
+        let spec = spec(&app, &body).await;
+        let canonical = "Imports: R (>= 4.1),\n R6,\n stringr (>= 1.5)\n";
+        assert_eq!(spec["dependencies"]["files"], json!({"DESCRIPTION": canonical}), "{body}");
+        let libraries = json!(["R_LIBS", "/deps/usr/lib/R/site-library"]);
+        assert!(spec["env"].as_array().unwrap().contains(&libraries), "{spec}");
+    }
+    for (text, says) in [
+        (
+            "Imports: R6,\n tidyverse/dplyr",
+            "dependencies: DESCRIPTION: line 2, `tidyverse/dplyr`, is an address",
+        ),
+        ("Remotes: tidyverse/dplyr", "line 1, `Remotes`"),
+        ("Additional_repositories: https://evil.example", "line 1, `Additional_repositories`"),
+        ("Imports: dplyr (~ 1)", "line 1, `dplyr (~ 1)`"),
+        ("dplyr", "line 1, `dplyr`"),
+    ] {
+        let body = json!({"language": "r", "code": "1", "dependencies": {"DESCRIPTION": text}});
+        let answer = app.post_json("/api/v1/eval", &body).await;
+        let detail = answer.assert_problem(400, "bad_dependencies");
+        assert!(detail.contains(says) && detail.len() < 600, "{detail}");
+    }
+    let other = json!({"language": "r", "code": "1", "requirements_txt": "R6"});
+    let answer = app.post_json("/api/v1/eval", &other).await;
+    assert!(answer.assert_problem(400, "bad_dependencies").contains("give DESCRIPTION in `dependencies`"));
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_range_passes_where_the_operator_allows_it() {
     let app = TestApp::with(|config| {
         packages(config);

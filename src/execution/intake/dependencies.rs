@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::execution::intake::{AcceptError, IntakeError, cargo_lock, npm_lock, requirements};
+use crate::execution::intake::{AcceptError, IntakeError, cargo_lock, npm_lock, r_description, requirements};
 use crate::execution::spec::{Dependencies, ExecutionSpec};
 use crate::runtime::{Check, Install, Runtime, shown};
 
@@ -194,6 +194,14 @@ fn check(
         }
         Check::NpmLock => {
             npm_lock::canonical(install, given).or_else(|fault| refuse(format!("{field}: {fault}")))
+        }
+        Check::RDescription => {
+            let canonical = |(name, text): (String, String)| {
+                let text = r_description::canonical(&text);
+                let text = text.or_else(|fault| refuse(format!("{field}: {name}: {fault}")))?;
+                Ok((name, text))
+            };
+            given.into_iter().map(canonical).collect()
         }
     }
 }

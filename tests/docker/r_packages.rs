@@ -1,0 +1,62 @@
+//! R's packages, which are Debian's, by apt from the mirror of this machine.
+
+use serde_json::{Value, json};
+
+use crate::dependencies::{finish, no_package_volumes};
+use crate::server::Server;
+
+fn with(code: &str, description: &str) -> Value {
+    json!({"language": "r", "code": code, "dependencies": {"DESCRIPTION": description}})
+}
+
+/// One of them is compiled, and needs a library that the image lacks.
+const DESCRIPTION: &str =
+    "Package: app\nDepends: R (>= 4.1)\nImports: xml2 (>= 1.3.0), R6, MASS\nSuggests: none.such\n";
+const READ: &str = "document <- xml2::read_xml('<a><b>1</b><b>2</b></a>')\n\
+    total <- sum(xml2::xml_double(xml2::xml_find_all(document, '//b')))\n\
+    Box <- R6::R6Class('Box', list(total = total))\n\
+    cat(Box$new()$total, find.package('R6'), jsonlite::toJSON(1), is.function(MASS::rlm), '\\n')";
+
+#[tokio::test]
+async fn packages_of_a_description_are_installed_once_and_used_without_a_network() {
+    let server = Server::start_with(&["--installs", "packages"]).await;
+    let body = json!({"language": "r", "entrypoint": "main.R", "install": true,
+        "files": [{"name": "main.R", "content": READ}, {"name": "DESCRIPTION", "content": DESCRIPTION}]});
+    let first = server.eval(&body).await;
+    assert_eq!(first["stdout"], "3 /deps/usr/lib/R/site-library/R6 [1] TRUE \n", "{first:#}");
+    assert_eq!(first["install"]["exit_code"], 0, "{first:#}");
+    let log = first["install"]["log"].as_str().unwrap();
+    assert!(log.contains("execbox: xml2 1.") && log.contains("libxml2"), "{log}");
+
+    // The same in other words.
+    let offline = "library(xml2)\nopened <- tryCatch(url('http://192.0.2.1', open = 'r'), error = function(e) 'none')\n\
+        cat(opened, file.access('/deps/usr', 2), list.files('/deps'), '\\n')";
+    let second =
+        server.eval(&with(offline, "Imports: MASS, R6,\n  xml2 (>=1.3-0)\nDepends:\n R (>= 4.1)")).await;
+    assert_eq!(second["stdout"], "none -1 DESCRIPTION lib usr \n", "{second:#}");
+    assert_eq!(second["install"], Value::Null, "{second:#}");
+
+    let mut script = with("save_result('total', xml2::xml_double(xml2::read_xml('<a>7</a>')))", DESCRIPTION);
+    script["script"] = json!(true);
+    assert_eq!(server.eval(&script).await["results"], json!({"total": 7}));
+    finish(server).await;
+}
+
+#[tokio::test]
+async fn what_debian_lacks_is_told_by_name_and_leaves_nothing() {
+    let server = Server::start_with(&["--installs", "packages"]).await;
+    for (description, says) in [
+        ("Imports: dplry", "Debian has no package of R named `dplry` (near: dplyr"),
+        ("Imports: r6", "there is no package `r6`; it is called `R6`"),
+        ("Imports: R6 (>= 99.1)", "`R6 (>= 99.1)` is not to be had: Debian has 2."),
+        ("Imports: MASS (< 1)", "`MASS (< 1)` is not to be had: Debian has 7."),
+        ("Depends: R (>= 99)", "`R (>= 99)` is not to be had: Debian has 4."),
+    ] {
+        let result = server.eval(&with("cat('never')", description)).await;
+        assert_eq!(result["reason"], "install_failed", "{result:#}");
+        assert!(result["error"].as_str().unwrap().contains(says), "{result:#}");
+        assert_eq!(result.get("stdout"), None, "{result:#}");
+    }
+    no_package_volumes(&server).await;
+    finish(server).await;
+}
