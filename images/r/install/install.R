@@ -92,27 +92,43 @@ install <- function(packages) {
   wanted <- c("install", "-qq", "--assume-yes", "--download-only", packages)
   if (!do.call(run, as.list(c("apt-get", wanted)))) fail("Debian's packages could not be fetched")
   here <- lines_of("dpkg-query", "--show", "--showformat=${Package}\n")
+  root <- file.path(state, "root")
   names <- character()
+  records <- readLines("/var/lib/dpkg/status")
   for (archive in Sys.glob(file.path(state, "apt/archives/*.deb"))) {
     name <- lines_of("dpkg-deb", "--field", archive, "Package")
     if (!name %in% here) {
-      if (!run("dpkg-deb", "--extract", archive, file.path(state, "root"))) fail(name, " could not be unpacked")
+      if (!run("dpkg-deb", "--extract", archive, root)) fail(name, " could not be unpacked")
       names <- c(names, name)
+      records <- c(records, "", "Status: install ok installed", lines_of("dpkg-deb", "--field", archive))
     }
     unlink(archive)
   }
-  root <- file.path(state, "root/usr")
-  unlink(file.path(root, "share", c("doc", "doc-base", "man", "info", "locale", "lintian", "bug")), recursive = TRUE)
-  if (!file.rename(root, "usr")) fail("the folder usr is there already")
+  unused <- c("doc", "doc-base", "man", "info", "locale", "lintian", "bug")
+  unlink(file.path(root, "usr/share", unused), recursive = TRUE)
+  for (folder in intersect(c("usr", "etc"), list.files(root))) {
+    if (!file.rename(file.path(root, folder), folder)) fail("there is a folder ", folder, " already")
+  }
   libraries <- basename(Sys.glob("usr/lib/*-linux-gnu*"))
   if (length(libraries)) file.symlink(file.path("usr/lib", libraries[[1]]), "lib")
-  keep_links("usr")
+  if (file.exists("usr/bin/pandoc")) {
+    dir.create("bin")
+    told <- sprintf('exec %s/usr/bin/pandoc --data-dir %s/usr/share/pandoc/data "$@"', place, place)
+    writeLines(c("#!/bin/sh", "# pandoc, told where its data is.", told), "bin/pandoc")
+    Sys.chmod("bin/pandoc", "0755")
+  }
+  # Some of Debian's packages ask dpkg for the versions of others.
+  dir.create("var/lib/dpkg/info", recursive = TRUE)
+  dir.create("var/lib/dpkg/updates")
+  writeLines(c(records, ""), "var/lib/dpkg/status")
+  keep_links(intersect(c("usr", "etc"), list.files()))
   names
 }
 
 # Links that lead nowhere from the folder's new place: to another of the files beside them, or to one of the image's.
-keep_links <- function(folder) {
-  for (link in lines_of("find", folder, "-type", "l")) {
+keep_links <- function(folders) {
+  relink <- function(link, target) file.remove(link) && file.symlink(target, link)
+  for (link in lines_of("find", folders, "-type", "l")) {
     target <- Sys.readlink(link)
     if (!startsWith(target, "/")) target <- file.path("", dirname(link), target)
     repeat {
@@ -123,11 +139,9 @@ keep_links <- function(folder) {
     beside <- sub("^/", "", target)
     is_beside <- file.exists(beside) || nzchar(Sys.readlink(beside))
     if (is_beside && startsWith(Sys.readlink(link), "/")) {
-      unlink(link)
-      file.symlink(paste0(place, target), link)
+      relink(link, paste0(place, target))
     } else if (!is_beside && file.exists(target)) {
-      unlink(link)
-      file.symlink(target, link)
+      relink(link, target)
     }
   }
 }
