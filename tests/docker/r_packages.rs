@@ -1,5 +1,9 @@
 //! R's packages, which are Debian's, by apt from the mirror of this machine.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+
 use serde_json::{Value, json};
 
 use crate::dependencies::{finish, no_package_volumes};
@@ -30,10 +34,12 @@ async fn packages_of_a_description_are_installed_once_and_used_without_a_network
 
     // The same in other words.
     let offline = "library(xml2)\nopened <- tryCatch(url('http://192.0.2.1', open = 'r'), error = function(e) 'none')\n\
-        cat(opened, file.access('/deps/usr', 2), list.files('/deps'), '\\n')";
+        known <- system(\"dpkg-query --show --showformat '${Status}' libxml2\", intern = TRUE)\n\
+        lost <- Filter(Negate(file.exists), list.files('/deps/lib', full.names = TRUE))\n\
+        cat(opened, file.access('/deps/usr', 2), known, length(lost), '\\n')";
     let second =
         server.eval(&with(offline, "Imports: MASS, R6,\n  xml2 (>=1.3-0)\nDepends:\n R (>= 4.1)")).await;
-    assert_eq!(second["stdout"], "none -1 DESCRIPTION lib usr \n", "{second:#}");
+    assert_eq!(second["stdout"], "none -1 install ok installed 0 \n", "{second:#}");
     assert_eq!(second["install"], Value::Null, "{second:#}");
 
     let mut script = with("save_result('total', xml2::xml_double(xml2::read_xml('<a>7</a>')))", DESCRIPTION);
@@ -58,5 +64,48 @@ async fn what_debian_lacks_is_told_by_name_and_leaves_nothing() {
         assert_eq!(result.get("stdout"), None, "{result:#}");
     }
     no_package_volumes(&server).await;
+    finish(server).await;
+}
+
+/// A mirror on this machine whose `Release` files nobody signed, and the paths that it is asked for.
+fn unsigned_mirror() -> (String, Receiver<String>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}/debian", listener.local_addr().unwrap());
+    let (log, asked) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let Some(first) = lines.next() else { continue };
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let release = "Origin: Debian\nSuite: stable\nCodename: trixie\nDate: Sat, 09 Aug 2025 09:00:00 UTC\n\
+                Architectures: amd64 arm64\nComponents: main\nSHA256:\n \
+                e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 main/binary-amd64/Packages\n";
+            let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+            let (status, body) =
+                if path.ends_with("/Release") { ("200 OK", release) } else { ("404 Not Found", "") };
+            log.send(path).ok();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            (&stream).write_all(head.as_bytes()).ok();
+        }
+    });
+    (url, asked)
+}
+
+#[tokio::test]
+async fn nothing_is_taken_from_a_mirror_that_debian_did_not_sign() {
+    let (url, asked) = unsigned_mirror();
+    let registry = format!("--registry=debian={url}");
+    let server = Server::start_with(&["--installs", "packages", &registry]).await;
+    let result = server.eval(&with("cat('never')", "Imports: R6")).await;
+    assert_eq!(result["reason"], "install_failed", "{result:#}");
+    let log = result["install"]["log"].as_str().unwrap();
+    assert!(log.contains("Release' is not signed"), "{log}");
+    assert!(log.ends_with("execbox: the lists of Debian's packages could not be fetched\n"), "{log}");
+    let asked: Vec<_> = asked.try_iter().collect();
+    assert!(asked.iter().any(|path| path == "/debian/dists/trixie/Release"), "{asked:?}");
+    assert!(!asked.iter().any(|path| path.contains("Packages")), "{asked:?}");
     finish(server).await;
 }

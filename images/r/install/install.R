@@ -19,7 +19,8 @@ lines_of <- function(program, ...) {
   lines
 }
 
-run <- function(program, ...) system2(program, shQuote(c(...))) == 0
+# What it writes goes where our own sentences go, so that they stay in order.
+run <- function(program, ...) system2(program, c(shQuote(c(...)), "1>&2")) == 0
 
 # The needs: names, and for each the bounds of its version. The file is execbox's own writing.
 read_needs <- function() {
@@ -34,7 +35,8 @@ set_up_apt <- function() {
     dir.create(file.path(state, folder), recursive = TRUE, showWarnings = FALSE)
   }
   settings <- c(
-    sprintf('Dir::State "%s/apt"; Dir::State::status "/var/lib/dpkg/status"; Dir::Cache "%s/apt"; Dir::Log "%s/apt";', state, state, state),
+    sprintf('Dir::State "%s/apt"; Dir::Cache "%s/apt"; Dir::Log "%s/apt";', state, state, state),
+    'Dir::State::status "/var/lib/dpkg/status";',
     # The lock of the image's packages is not ours, and the rest is nobody else's.
     'Debug::NoLocking "true";',
     'Acquire::Languages "none"; Acquire::Retries "3"; Acquire::http::Timeout "30"; Acquire::https::Timeout "30";',
@@ -89,8 +91,10 @@ debian_names <- function(names) {
 
 # Downloads packages with all they need that the image has not, and unpacks them.
 install <- function(packages) {
-  wanted <- c("install", "-qq", "--assume-yes", "--download-only", packages)
-  if (!do.call(run, as.list(c("apt-get", wanted)))) fail("Debian's packages could not be fetched")
+  message("execbox: fetching ", paste(packages, collapse = " "), " and what they need")
+  if (!run("apt-get", "install", "-qq", "--assume-yes", "--download-only", packages)) {
+    fail("Debian's packages could not be fetched")
+  }
   here <- lines_of("dpkg-query", "--show", "--showformat=${Package}\n")
   root <- file.path(state, "root")
   names <- character()

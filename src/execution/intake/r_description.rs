@@ -136,7 +136,7 @@ fn need(entry: &str) -> Parsed<(String, Option<String>)> {
             "is an address; only packages of this server's registry are taken, by their names".to_owned()
         );
     }
-    let (name, rest) = entry.split_at(entry.find(|c| matches!(c, ' ' | '\t' | '(')).unwrap_or(entry.len()));
+    let (name, rest) = entry.split_at(entry.find([' ', '\t', '(']).unwrap_or(entry.len()));
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
     let is_name = name.len() <= MAX_NAME
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
