@@ -21,8 +21,8 @@ pub struct PackageConfig {
     #[arg(long, env = "EXECBOX_ALLOW_UNPINNED", value_parser = BoolishValueParser::new())]
     pub allow_unpinned: bool,
 
-    /// Where packages come from, by the runtimes' names: `pip=URL`, `npm=URL`, `debian=URL`. Default: each installer's
-    /// own registry.
+    /// Where packages come from, by the runtimes' names: `pip=URL`, `npm=URL`, `cargo=URL`, `debian=URL`. Default: each
+    /// installer's own registry.
     #[arg(long, env = "EXECBOX_REGISTRY", value_delimiter = ',', value_parser = registry, value_name = "NAME=URL,...")]
     pub registry: Vec<(String, String)>,
 

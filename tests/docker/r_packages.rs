@@ -30,7 +30,7 @@ async fn packages_of_a_description_are_installed_once_and_used_without_a_network
     assert_eq!(first["stdout"], "3 /deps/usr/lib/R/site-library/R6 [1] TRUE \n", "{first:#}");
     assert_eq!(first["install"]["exit_code"], 0, "{first:#}");
     let log = first["install"]["log"].as_str().unwrap();
-    assert!(log.contains("execbox: xml2 1.") && log.contains("libxml2"), "{log}");
+    assert!(log.contains("\nxml2 1.") && log.contains("libxml2"), "{log}");
 
     // The same in other words.
     let offline = "library(xml2)\nopened <- tryCatch(url('http://192.0.2.1', open = 'r'), error = function(e) 'none')\n\
@@ -103,7 +103,7 @@ async fn nothing_is_taken_from_a_mirror_that_debian_did_not_sign() {
     assert_eq!(result["reason"], "install_failed", "{result:#}");
     let log = result["install"]["log"].as_str().unwrap();
     assert!(log.contains("Release' is not signed"), "{log}");
-    assert!(log.ends_with("execbox: the lists of Debian's packages could not be fetched\n"), "{log}");
+    assert!(log.ends_with("\nthe lists of Debian's packages could not be fetched\n"), "{log}");
     let asked: Vec<_> = asked.try_iter().collect();
     assert!(asked.iter().any(|path| path == "/debian/dists/trixie/Release"), "{asked:?}");
     assert!(!asked.iter().any(|path| path.contains("Packages")), "{asked:?}");

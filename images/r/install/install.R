@@ -8,7 +8,7 @@ state <- file.path(getwd(), ".execbox")
 place <- "/deps"
 
 fail <- function(...) {
-  message("execbox: ", ...)
+  message(...)
   quit("no", status = 1)
 }
 
@@ -65,7 +65,7 @@ update_lists <- function(mirror) {
     writeLines(c(plain, secure), file.path(state, "sources.list"))
     # Most mirrors keep security updates beside the archive, under this name; not all have them.
     if (update()) return()
-    message("execbox: the mirror has no security updates beside it; going on without them")
+    message("the mirror has no security updates beside it; going on without them")
     writeLines(plain, file.path(state, "sources.list"))
   }
   if (!update()) fail("the lists of Debian's packages could not be fetched")
@@ -91,7 +91,7 @@ debian_names <- function(names) {
 
 # Downloads packages with all they need that the image has not, and unpacks them.
 install <- function(packages) {
-  message("execbox: fetching ", paste(packages, collapse = " "), " and what they need")
+  message("fetching, with what they need: ", paste(packages, collapse = " "))
   if (!run("apt-get", "install", "-qq", "--assume-yes", "--download-only", packages)) {
     fail("Debian's packages could not be fetched")
   }
@@ -169,7 +169,7 @@ check <- function(needs, libraries) {
     if (!met) {
       fail("`", need$name, " (", need$operator, " ", need$version, ")` is not to be had: Debian has ", version)
     }
-    message("execbox: ", need$name, " ", version)
+    message(need$name, " ", version)
   }
 }
 
@@ -179,7 +179,7 @@ missing <- setdiff(needs$name, c("R", list.files(image)))
 if (length(missing)) {
   update_lists(set_up_apt())
   installed <- install(unique(debian_names(missing)))
-  message("execbox: unpacked ", paste(installed, collapse = " "))
+  message("unpacked ", paste(installed, collapse = " "))
 }
 check(needs, c("usr/lib/R/site-library", image))
 unlink(file.path(state, c("apt", "apt.conf", "root", "sources.list")), recursive = TRUE)
