@@ -36,7 +36,8 @@ pub(super) struct ExecRequest {
     /// Python packages, a line each: `name==version`, with `--hash=` and markers where wanted.
     #[schema(example = "six==1.16.0")]
     pub(super) requirements_txt: Option<String>,
-    /// Packages in the language's own files, content by file name, such as `package.json` and `package-lock.json`.
+    /// Packages in the language's own files, content by file name, such as `package.json` and `package-lock.json`, `Cargo.toml`
+    /// and `Cargo.lock`, R's `DESCRIPTION`.
     pub(super) dependencies: Option<BTreeMap<String, String>>,
     /// Install what these files of the project name.
     pub(super) install: Option<bool>,
