@@ -56,6 +56,9 @@ pub(super) async fn connect_warm(config: &Config, instance: &str) -> Result<Dock
     DockerSandbox::connect(docker).await.map_err(Failure::ours)
 }
 
+/// With settings that name parts of it checked against it.
 pub(super) fn catalogue(config: &Config) -> Result<Catalogue, Failure> {
-    Catalogue::load(config.build.images_dir.as_deref()).map_err(Failure::usage)
+    let catalogue = Catalogue::load(config.build.images_dir.as_deref()).map_err(Failure::usage)?;
+    config.check_registries(&catalogue).map_err(Failure::usage)?;
+    Ok(catalogue)
 }

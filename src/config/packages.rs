@@ -1,10 +1,13 @@
 //! Settings of packages that requests ask for.
 
+use std::collections::BTreeSet;
+
 use clap::builder::BoolishValueParser;
 
 use crate::config::Config;
 use crate::execution::intake::{InstallPolicy, Installs};
 use crate::limits::{Limits, MIB};
+use crate::runtime::Catalogue;
 use crate::sandbox::docker::InstallConfig;
 
 /// Packages that requests ask for.
@@ -84,6 +87,22 @@ impl Config {
             Some((setting, _)) => Err(format!(
                 "{setting} has a name or password in it, and --installs code runs callers' code that could read it; \
                  leave it out, or say --installs packages"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A registry by a name that no language has would be passed over, and packages come from elsewhere than is meant.
+    ///
+    /// # Errors
+    /// The sentence has the names that there are.
+    pub fn check_registries(&self, catalogue: &Catalogue) -> Result<(), String> {
+        let installs = catalogue.runtimes().iter().filter_map(|runtime| runtime.install.as_ref());
+        let known: BTreeSet<_> = installs.map(|install| install.registry.as_str()).collect();
+        match self.packages.registry.iter().find(|(name, _)| !known.contains(name.as_str())) {
+            Some((name, _)) => Err(format!(
+                "--registry {name}=...: no language has a registry of that name; they are {}",
+                Vec::from_iter(known).join(", ")
             )),
             None => Ok(()),
         }

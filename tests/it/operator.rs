@@ -20,6 +20,19 @@ fn complaint(output: &Output) -> (String, Option<i32>) {
     (text, output.status.code())
 }
 
+/// Packages would come from elsewhere than the operator means.
+#[test]
+fn a_registry_that_no_language_has_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let output = execbox(
+        data.path(),
+        "serve --listen 127.0.0.1:0 --registry pip=https://a.example,pypi=https://b.example",
+    );
+    let (text, code) = complaint(&output);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("--registry pypi=") && text.contains("they are cargo, debian, npm, pip"), "{text}");
+}
+
 #[test]
 fn keys_are_made_listed_and_revoked_beside_a_server() {
     let data = tempfile::tempdir().unwrap();
