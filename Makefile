@@ -10,8 +10,8 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+cr
 TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/release/execbox
 DEBUG_BIN := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)/debug/execbox
-# Tests at once: half of their time is waiting, for the Engine or for a deadline.
-export NEXTEST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+# Tests at once: much of their time is waiting, for the Engine or for a deadline.
+export NEXTEST_TEST_THREADS ?= $(shell echo $$((1 + $$(nproc))))
 # More arguments, as in: make run ARGS='--listen 127.0.0.1:9000'
 ARGS ?=
 

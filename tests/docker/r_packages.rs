@@ -14,8 +14,7 @@ fn with(code: &str, description: &str) -> Value {
 }
 
 /// One of them is compiled, and needs a library that the image lacks.
-const DESCRIPTION: &str =
-    "Package: app\nDepends: R (>= 4.1)\nImports: xml2 (>= 1.3.0), R6, MASS\nSuggests: none.such\n";
+const DESCRIPTION: &str = "Package: app\nDepends: R (>= 4.1)\nImports: xml2 (>= 1.3.0), R6, MASS, readxl, writexl\nSuggests: none.such\n";
 const READ: &str = "document <- xml2::read_xml('<a><b>1</b><b>2</b></a>')\n\
     total <- sum(xml2::xml_double(xml2::xml_find_all(document, '//b')))\n\
     Box <- R6::R6Class('Box', list(total = total))\n\
@@ -37,14 +36,18 @@ async fn packages_of_a_description_are_installed_once_and_used_without_a_network
         known <- system(\"dpkg-query --show --showformat '${Status}' libxml2\", intern = TRUE)\n\
         lost <- Filter(Negate(file.exists), list.files('/deps/lib', full.names = TRUE))\n\
         cat(opened, file.access('/deps/usr', 2), known, length(lost), '\\n')";
-    let second =
-        server.eval(&with(offline, "Imports: MASS, R6,\n  xml2 (>=1.3-0)\nDepends:\n R (>= 4.1)")).await;
+    let second = server
+        .eval(&with(offline, "Imports: writexl,MASS, R6,\n  xml2 (>=1.3-0), readxl\nDepends:\n R (>= 4.1)"))
+        .await;
     assert_eq!(second["stdout"], "none -1 install ok installed 0 \n", "{second:#}");
     assert_eq!(second["install"], Value::Null, "{second:#}");
 
-    let mut script = with("save_result('total', xml2::xml_double(xml2::read_xml('<a>7</a>')))", DESCRIPTION);
+    let sheet = "writexl::write_xlsx(data.frame(n = c(1, 2), who = c('a', NA)), 'book.xlsx')\n\
+        save_result('sheet', load_file('book.xlsx'))";
+    let mut script = with(sheet, DESCRIPTION);
     script["script"] = json!(true);
-    assert_eq!(server.eval(&script).await["results"], json!({"total": 7}));
+    let rows = json!({"sheet": [{"n": 1, "who": "a"}, {"n": 2, "who": null}]});
+    assert_eq!(server.eval(&script).await["results"], rows);
     finish(server).await;
 }
 

@@ -172,9 +172,10 @@ async fn with_too_little_room_on_the_engines_disk_the_failure_is_ours() {
 #[tokio::test]
 async fn no_volume_is_left_however_a_container_goes() {
     let server = server(&[]).await;
+    // On a busy machine the Engine takes seconds to remove a container: its program has to live longer.
     let submit = async |server: &Server| {
         let url = format!("{}/api/v1/exec/async", server.url);
-        let code = "head -c 20M /dev/zero > f; echo up; sleep 2; echo done";
+        let code = "head -c 20M /dev/zero > f; echo up; sleep 6; echo done";
         let body =
             json!({"language": "bash", "code": code, "config": {"disk_mb": 64}, "artifacts": ["none"]});
         let answer: Value = server.client.post(url).json(&body).send().await.unwrap().json().await.unwrap();
