@@ -129,7 +129,20 @@ fn repeats() -> usize {
     if std::env::var_os("FIGURES").is_some() { 5 } else { 0 }
 }
 
-/// Prints a table with `--nocapture`, a row as soon as it is known.
+/// Columns under each other.
+fn print_table(rows: &[[String; 6]]) {
+    let widths: [usize; 6] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    for (at, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        println!("| {} |", cells.collect::<Vec<_>>().join(" | "));
+        if at == 0 {
+            println!("|{}|", widths.map(|width| "-".repeat(width + 2)).join("|"));
+        }
+    }
+}
+
+/// Prints a table with `--nocapture`, once the server has said its last word.
 #[tokio::test]
 async fn every_runtime_runs_its_examples_and_tells_its_errors() {
     let server = Server::start().await;
@@ -142,19 +155,22 @@ async fn every_runtime_runs_its_examples_and_tells_its_errors() {
     // Figures are taken one at a time.
     let mut rows = futures::stream::iter(runs).buffered(if repeats() > 0 { 1 } else { 2 });
     let mut failed = Vec::new();
-    println!("| Runtime | Hello, first and median | Projects | Files back | Compile error | Runtime error |");
-    println!("|---|---|---|---|---|---|");
+    let head =
+        ["Runtime", "Hello, first and median", "Projects", "Files back", "Compile error", "Runtime error"];
+    let mut table = vec![head.map(str::to_owned)];
     while let Some((folder, row)) = rows.next().await {
         let Ok(Row { runtime, hello, projects, artifacts, faults: [compile, run] }) = row else {
             failed.push(folder);
             continue;
         };
         let [first, median] = hello.map(|took| took.as_millis());
-        println!("| {runtime} | {first} ms, {median} ms | {projects} | {artifacts} | {compile} | {run} |");
+        let hello = format!("{first} ms, {median} ms");
+        table.push([runtime, hello, projects.to_string(), artifacts.to_string(), compile, run]);
     }
     drop(rows);
-    assert_eq!(failed, [""; 0], "what failed is told above");
     server.finish().await;
+    print_table(&table);
+    assert_eq!(failed, [""; 0], "what failed is told above");
 }
 
 /// The files that the page shows, by path: each after a line with its path.
