@@ -49,7 +49,7 @@ set_up_apt <- function() {
     settings <- c(settings, sprintf('Dir::Etc::SourceList "%s/sources.list"; Dir::Etc::SourceParts "-";', state))
   }
   writeLines(settings, file.path(state, "apt.conf"))
-  Sys.setenv(APT_CONFIG = file.path(state, "apt.conf"))
+  Sys.setenv(APT_CONFIG = file.path(state, "apt.conf"), HOME = state, TMPDIR = state)
   mirror
 }
 
