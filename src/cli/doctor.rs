@@ -41,7 +41,7 @@ pub(super) fn doctor(args: Args) -> Result<ExitCode, Failure> {
 async fn examine(config: Config) -> Result<bool, Failure> {
     show(&disk(&config.data_dir))?;
     let catalogue = engine::catalogue(&config)?;
-    let sandbox = match engine::connect(&config, None).await {
+    let sandbox = match engine::connect(&config).await {
         Ok(sandbox) => sandbox,
         Err(failure) => {
             let mend = "do what it says; where there is no Engine yet: run deploy/setup-engine.sh, or name one with \

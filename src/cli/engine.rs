@@ -41,12 +41,10 @@ pub(super) fn docker_config(config: &Config, instance: &str) -> Result<DockerCon
     })
 }
 
-/// `instance` names the data folder; a command without one is an instance of its own.
-pub(super) async fn connect(config: &Config, instance: Option<&str>) -> Result<DockerSandbox, Failure> {
-    let mut docker = docker_config(config, instance.unwrap_or(&uuid::Uuid::new_v4().to_string()))?;
-    if instance.is_none() {
-        docker.installs.kept_as = Some(COMMANDS.to_owned());
-    }
+/// For a command, which has no data folder and is an instance of its own.
+pub(super) async fn connect(config: &Config) -> Result<DockerSandbox, Failure> {
+    let mut docker = docker_config(config, &uuid::Uuid::new_v4().to_string())?;
+    docker.installs.kept_as = Some(COMMANDS.to_owned());
     DockerSandbox::connect(docker).await.map_err(Failure::ours)
 }
 

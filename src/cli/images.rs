@@ -63,7 +63,7 @@ pub(super) fn images(args: &Args) -> Result<ExitCode, Failure> {
 
 async fn list(config: &Config, markdown: bool) -> Result<(), Failure> {
     let catalogue = engine::catalogue(config)?;
-    let sandbox = engine::connect(config, None).await?;
+    let sandbox = engine::connect(config).await?;
     let mut states = Vec::new();
     for runtime in catalogue.runtimes() {
         states.push((Arc::clone(runtime), sandbox.image_state(runtime).await.map_err(Failure::ours)?));
@@ -137,7 +137,7 @@ async fn build(config: &Config, names: &[String], all: bool) -> Result<(), Failu
     let catalogue = engine::catalogue(config)?;
     let chosen = if all { catalogue.runtimes().to_vec() } else { choose(&catalogue, names)? };
     let chosen = with_installers(chosen, config.packages.installs);
-    let sandbox = engine::connect(config, None).await?;
+    let sandbox = engine::connect(config).await?;
     let (began, count, mut states) = (Instant::now(), chosen.len(), Vec::new());
     for (index, runtime) in chosen.iter().enumerate() {
         let label = format!("[{}/{count}] {} {}", index + 1, runtime.name, runtime.version);
@@ -155,7 +155,7 @@ async fn build(config: &Config, names: &[String], all: bool) -> Result<(), Failu
 
 async fn collect(config: &Config, names: &[String]) -> Result<(), Failure> {
     let catalogue = engine::catalogue(config)?;
-    let sandbox = engine::connect(config, None).await?;
+    let sandbox = engine::connect(config).await?;
     let disposal = sandbox.remove_unused_images(catalogue.runtimes(), names).await.map_err(Failure::ours)?;
     for name in &disposal.in_use {
         output::note(&format!("{name} is in use"));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::failure::Failure;
 use crate::config::Config;
-use crate::execution::intake::{InstallPolicy, Installs, RequestedDependencies};
+use crate::execution::intake::{Installs, RequestedDependencies};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Packages (docs/dependencies.md)")]
@@ -42,12 +42,6 @@ impl PackageArgs {
             Installs::Off
         };
         config.packages.installs = config.packages.installs.max(needed);
-    }
-
-    /// As a server's, but for what was allowed on the way.
-    pub(super) fn policy(config: &Config) -> Result<InstallPolicy, Failure> {
-        config.check_installs().map_err(Failure::usage)?;
-        Ok(config.install_policy())
     }
 }
 

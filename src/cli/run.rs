@@ -164,7 +164,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     args.packages.allow(&mut config);
     // Defaults are not checked later, and somebody may have set those in a file.
     config.limit_policy().resolve(&requested(&config.limits)).map_err(Failure::usage)?;
-    let policy = PackageArgs::policy(&config)?;
+    config.check_installs().map_err(Failure::usage)?;
+    let policy = config.install_policy();
     let local = Local::new(config, engine::catalogue(&args.config)?)?;
     let packed = packed(&args, &local)?;
     let spec = local.accept(submission(&args, packed)?)?;
@@ -173,7 +174,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let code = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::ours)?;
         let sandbox = tokio::select! {
-            sandbox = engine::connect(&args.config, None) => sandbox?,
+            sandbox = engine::connect(&args.config) => sandbox?,
             // Nothing has been started yet.
             code = signals.next() => return Ok(code),
         };

@@ -18,7 +18,7 @@ pub(super) struct Args {
 pub(super) fn runtimes(args: &Args) -> Result<ExitCode, Failure> {
     let catalogue = engine::catalogue(&args.config)?;
     let rows = super::tokio_runtime()?.block_on(async {
-        let sandbox = engine::connect(&args.config, None).await;
+        let sandbox = engine::connect(&args.config).await;
         if let Err(failure) = &sandbox {
             output::complaint(&failure.message);
         }
