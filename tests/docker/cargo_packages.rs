@@ -220,6 +220,12 @@ fn library(build: &str, code: &str) -> Vec<u8> {
     packed(&members)
 }
 
+/// That has this crate.
+async fn server_with(content: &[u8]) -> Server {
+    let (_index, flag) = index(&[("Probe", content.to_vec())]).await;
+    Server::start_with(&["--installs", "packages", &flag]).await
+}
+
 fn with_library(content: &[u8], program: &str) -> Value {
     let manifest = MANIFEST.split("itoa").next().unwrap().to_owned() + "Probe = \"1\"\n";
     json!({"install": true, "files": [{"name": "src/main.rs", "content": program}, {"name": "Cargo.toml", "content": manifest},
@@ -232,8 +238,7 @@ async fn f02_code_of_crates_runs_once_and_without_a_network() {
     let own = Index::of(|_| HashMap::new()).await;
     let build = LOOK.replace("INDEX", own.url.split('/').nth(2).unwrap());
     let content = library(&build, "pub const FOUND: &str = env!(\"FOUND\");\n");
-    let (_index, flag) = index(&[("Probe", content.clone())]).await;
-    let server = Server::start_with(&["--installs", "packages", &flag]).await;
+    let server = server_with(&content).await;
     let body = with_library(&content, "fn main() { print!(\"{}\", Probe::FOUND); }\n");
     let first = server.eval(&body).await;
     let found = first["stdout"].as_str().unwrap();
@@ -250,8 +255,7 @@ async fn f02_code_of_crates_runs_once_and_without_a_network() {
 #[tokio::test]
 async fn crates_are_compiled_in_a_container_without_a_network_and_no_longer_than_somebody_waits() {
     let content = library("fn main() { std::thread::sleep(std::time::Duration::from_secs(600)); }", "");
-    let (_index, flag) = index(&[("Probe", content.clone())]).await;
-    let server = Server::start_with(&["--installs", "packages", &flag]).await;
+    let server = server_with(&content).await;
     let url = format!("{}/api/v1/exec/async", server.url);
     let request = server.client.post(url).json(&with_library(&content, "fn main() {}\n"));
     let accepted: Value = request.send().await.unwrap().json().await.unwrap();
@@ -285,8 +289,7 @@ async fn crates_are_compiled_in_a_container_without_a_network_and_no_longer_than
 #[tokio::test]
 async fn crates_that_do_not_compile_are_installed_all_the_same() {
     let content = library("fn main() {}", "pub fn broken() -> u8 { \"text\" }\n");
-    let (_index, flag) = index(&[("Probe", content.clone())]).await;
-    let server = Server::start_with(&["--installs", "packages", &flag]).await;
+    let server = server_with(&content).await;
     let result = server.eval(&with_library(&content, "fn main() {}\n")).await;
     assert_eq!(result["reason"], "compile_failed", "{result:#}");
     assert!(result["compile"]["stderr"].as_str().unwrap().contains("mismatched types"), "{result:#}");

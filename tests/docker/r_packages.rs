@@ -1,12 +1,11 @@
 //! R's packages, which are Debian's, by apt from the mirror of this machine.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
-use std::sync::mpsc::{Receiver, channel};
+use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
 use crate::dependencies::{finish, no_package_volumes};
+use crate::package_index::Index;
 use crate::server::Server;
 
 fn with(code: &str, description: &str) -> Value {
@@ -70,44 +69,27 @@ async fn what_debian_lacks_is_told_by_name_and_leaves_nothing() {
     finish(server).await;
 }
 
-/// A mirror on this machine whose `Release` files nobody signed, and the paths that it is asked for.
-fn unsigned_mirror() -> (String, Receiver<String>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let url = format!("http://{}/debian", listener.local_addr().unwrap());
-    let (log, asked) = channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-            let Some(first) = lines.next() else { continue };
-            lines.take_while(|line| !line.is_empty()).for_each(drop);
-            let release = "Origin: Debian\nSuite: stable\nCodename: trixie\nDate: Sat, 09 Aug 2025 09:00:00 UTC\n\
-                Architectures: amd64 arm64\nComponents: main\nSHA256:\n \
-                e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 main/binary-amd64/Packages\n";
-            let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-            let (status, body) =
-                if path.ends_with("/Release") { ("200 OK", release) } else { ("404 Not Found", "") };
-            log.send(path).ok();
-            let head = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            (&stream).write_all(head.as_bytes()).ok();
-        }
-    });
-    (url, asked)
+/// What a mirror has whose `Release` files nobody signed.
+fn unsigned() -> HashMap<String, Vec<u8>> {
+    let release = "Origin: Debian\nSuite: stable\nCodename: trixie\nDate: Sat, 09 Aug 2025 09:00:00 UTC\n\
+        Architectures: amd64 arm64\nComponents: main\nSHA256:\n \
+        e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 main/binary-amd64/Packages\n";
+    let suites =
+        ["debian/dists/trixie", "debian/dists/trixie-updates", "debian-security/dists/trixie-security"];
+    suites.map(|suite| (format!("/{suite}/Release"), release.into())).into()
 }
 
 #[tokio::test]
 async fn nothing_is_taken_from_a_mirror_that_debian_did_not_sign() {
-    let (url, asked) = unsigned_mirror();
-    let registry = format!("--registry=debian={url}");
+    let mirror = Index::of(|_| unsigned()).await;
+    let registry = format!("--registry=debian={}/debian", mirror.url);
     let server = Server::start_with(&["--installs", "packages", &registry]).await;
     let result = server.eval(&with("cat('never')", "Imports: R6")).await;
     assert_eq!(result["reason"], "install_failed", "{result:#}");
     let log = result["install"]["log"].as_str().unwrap();
     assert!(log.contains("Release' is not signed"), "{log}");
     assert!(log.ends_with("\nthe lists of Debian's packages could not be fetched\n"), "{log}");
-    let asked: Vec<_> = asked.try_iter().collect();
+    let asked = mirror.asked();
     assert!(asked.iter().any(|path| path == "/debian/dists/trixie/Release"), "{asked:?}");
     assert!(!asked.iter().any(|path| path.contains("Packages")), "{asked:?}");
     finish(server).await;
