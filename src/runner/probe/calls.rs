@@ -113,6 +113,39 @@ const PROCESSES: &[Call] = &[
     ("setns(CLONE_NEWNET)", libc::SYS_setns, &[BAD_FD, n(libc::CLONE_NEWNET as i64)]),
 ];
 
+/// A soft and a hard limit of open files that change nothing where the call works.
+const SAME_FILES: Arg = Arg::Words(&[1024, 1024]);
+/// All processors.
+const ANYWHERE: Arg = Arg::Words(&[u64::MAX]);
+/// `struct sched_param` of the usual class, and any other whose numbers are all zero.
+const ZERO: Arg = Arg::Words(&[0]);
+/// `struct sched_attr`: its size, then the usual class with the usual priority.
+const USUAL_CLASS: Arg = Arg::Words(&[48, 0, 0, 0, 0, 0]);
+/// The usual priority of reads and writes: `IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 4)`.
+const USUAL_IO: Arg = n(2 << 13 | 4);
+
+/// Those that change how another process runs: one user id is enough for them, and the runner has the program's.
+const SCHEDULING: &[Call] = &[
+    ("prlimit64(1, RLIMIT_NOFILE)", libc::SYS_prlimit64, &[n(1), n(libc::RLIMIT_NOFILE as i64), SAME_FILES]),
+    ("setpriority(PRIO_PROCESS, 1)", libc::SYS_setpriority, &[n(0), n(1)]),
+    ("setpriority(PRIO_PGRP, 0)", libc::SYS_setpriority, &[n(1), n(0)]),
+    ("setpriority(PRIO_PGRP, 1)", libc::SYS_setpriority, &[n(1), n(1)]),
+    ("setpriority(PRIO_USER, 0)", libc::SYS_setpriority, &[n(2), n(0)]),
+    ("sched_setscheduler(1)", libc::SYS_sched_setscheduler, &[n(1), n(0), ZERO]),
+    ("sched_setparam(1)", libc::SYS_sched_setparam, &[n(1), ZERO]),
+    ("sched_setattr(1)", libc::SYS_sched_setattr, &[n(1), USUAL_CLASS]),
+    ("sched_setaffinity(1)", libc::SYS_sched_setaffinity, &[n(1), n(8), ANYWHERE]),
+    ("ioprio_set(IOPRIO_WHO_PROCESS, 1)", libc::SYS_ioprio_set, &[n(1), n(1), USUAL_IO]),
+    ("ioprio_set(IOPRIO_WHO_PGRP, 0)", libc::SYS_ioprio_set, &[n(2), n(0), USUAL_IO]),
+    ("ioprio_set(IOPRIO_WHO_PGRP, 1)", libc::SYS_ioprio_set, &[n(2), n(1), USUAL_IO]),
+    ("ioprio_set(IOPRIO_WHO_USER, 0)", libc::SYS_ioprio_set, &[n(3), n(0), USUAL_IO]),
+    // Keeps the neighbor of each processor idle while the program runs.
+    ("prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE)", libc::SYS_prctl, &[n(62), n(1)]),
+    // The kernel reads 32 bits of a number, and the filter 64.
+    ("prctl(PR_SCHED_CORE + 2^32)", libc::SYS_prctl, &[n(62 | 1 << 32), n(1)]),
+    ("prlimit64(1 + 2^32, RLIMIT_NOFILE)", libc::SYS_prlimit64, &[n(1 | 1 << 32), n(7), SAME_FILES]),
+];
+
 #[cfg(target_arch = "x86_64")]
 const X86: &[Call] = &[
     ("iopl", libc::SYS_iopl, &[n(3)]),
@@ -123,7 +156,9 @@ const X86: &[Call] = &[
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = namespaces();
-    for (class, calls) in [("mounts", MOUNTS), ("kernel", KERNEL), ("processes", PROCESSES)] {
+    for (class, calls) in
+        [("mounts", MOUNTS), ("kernel", KERNEL), ("processes", PROCESSES), ("processes", SCHEDULING)]
+    {
         rows.extend(calls.iter().map(|call| row(class, call)));
     }
     #[cfg(target_arch = "x86_64")]

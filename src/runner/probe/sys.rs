@@ -32,6 +32,7 @@ pub(super) enum Arg {
     Number(i64),
     Text(&'static CStr),
     Bytes(&'static [u8]),
+    Words(&'static [u64]),
 }
 
 /// Does this in a child, and tells what came of it.
@@ -67,6 +68,7 @@ fn raw(number: libc::c_long, args: &[Arg]) -> nix::Result<()> {
         Some(Arg::Number(number)) => *number,
         Some(Arg::Text(text)) => text.as_ptr() as i64,
         Some(Arg::Bytes(bytes)) => bytes.as_ptr() as i64,
+        Some(Arg::Words(words)) => words.as_ptr() as i64,
         None => 0,
     };
     // SAFETY: pointers are to constants of this program, and null elsewhere. Should the kernel write through one, it
