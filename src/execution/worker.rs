@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::execution::entry::Entry;
@@ -12,7 +13,7 @@ use crate::execution::finishing::{finished, internal, status_of};
 use crate::execution::service::Inner;
 use crate::execution::spec::{ExecutionSpec, Stdin};
 use crate::execution::state::Status;
-use crate::sandbox::{Job, Reason, Report, SandboxError};
+use crate::sandbox::{Job, Reason, Report, SandboxError, Slot};
 use crate::store::check_room;
 
 /// Tries before an execution is given up as our failure.
@@ -37,7 +38,10 @@ async fn see_through(inner: &Inner, entry: &Entry) {
     }
     entry.start();
     let taken = Instant::now();
-    let ended = attempts(inner, entry, &spec).await;
+    let freed = CancellationToken::new();
+    let slot = Arc::new(freed.clone().drop_guard());
+    let ended = attempts(inner, entry, &spec, &slot).await;
+    drop(slot);
     let unfinished = ended.as_ref().map_or(true, |report| report.outcome.reason == Reason::Killed);
     if entry.is_left() && unfinished {
         return put_back(inner, entry).await;
@@ -49,6 +53,8 @@ async fn see_through(inner: &Inner, entry: &Entry) {
     // The project's file goes before anybody can see the terminal state.
     drop(spec);
     inner.finish(entry, status, finished).await;
+    // A container that had to be killed from outside uses this worker's share of the machine until it is gone.
+    freed.cancelled().await;
 }
 
 /// The drain ended it, which is nobody's fault: the attempt does not count.
@@ -71,12 +77,17 @@ async fn until_ready(inner: &Inner, entry: &Entry) {
 
 /// Tries until there is a report, or no further try would help. An attempt that found the engine away is made again
 /// once it is back, and does not count; one whose program was lost with the engine does.
-async fn attempts(inner: &Inner, entry: &Entry, spec: &Arc<ExecutionSpec>) -> Result<Report, SandboxError> {
+async fn attempts(
+    inner: &Inner,
+    entry: &Entry,
+    spec: &Arc<ExecutionSpec>,
+    slot: &Slot,
+) -> Result<Report, SandboxError> {
     let mut attempt = entry.begun() + 1;
     loop {
         begin(inner, entry, attempt).await?;
         entry.live.restart();
-        let error = match one_attempt(inner, entry, spec, attempt).await {
+        let error = match one_attempt(inner, entry, spec, attempt, slot).await {
             Ok(report) => return Ok(report),
             Err(error) => error,
         };
@@ -149,9 +160,10 @@ async fn one_attempt(
     entry: &Entry,
     spec: &Arc<ExecutionSpec>,
     attempt: u32,
+    slot: &Slot,
 ) -> Result<Report, SandboxError> {
     let artifact_dir = inner.store.data().attempt_dir(&entry.id.to_string(), attempt);
-    let job = Job { id: entry.id, attempt, spec: Arc::clone(spec), artifact_dir };
+    let job = Job { id: entry.id, attempt, spec: Arc::clone(spec), artifact_dir, slot: Arc::clone(slot) };
     let run = inner.sandbox.run(job, &*entry.live, entry.cancel.clone());
     // One broken execution must not take its worker along.
     AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {

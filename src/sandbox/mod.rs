@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use outcome::{Outcome, Reason};
 
@@ -22,6 +22,10 @@ use crate::runner::message::Phase;
 
 /// A boxed future, so that the trait can be used as `dyn Sandbox`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A worker's place. The worker takes its next execution only after every clone of the slot has been dropped, so a sandbox
+/// keeps a clone for as long as something of the attempt may still use processors or memory.
+pub type Slot = Arc<DropGuard>;
 
 /// One attempt at running a spec.
 #[derive(Debug, Clone)]
@@ -34,6 +38,8 @@ pub struct Job {
     pub spec: Arc<ExecutionSpec>,
     /// A folder of this attempt's own for artifacts. The sandbox makes it, with its parents, for the first.
     pub artifact_dir: PathBuf,
+    /// The place of the worker that makes the attempt.
+    pub slot: Slot,
 }
 
 /// What a sandbox tells while a program runs. Calls return at once; the receiver holds the caps.
@@ -189,7 +195,8 @@ impl SandboxError {
 /// Runs specs, one attempt at a time and several at once.
 pub trait Sandbox: Send + Sync + 'static {
     /// Runs one attempt to its end. When `cancel` fires the program is killed and the report says
-    /// [`Reason::Killed`]. Nothing of the attempt is left when this returns, or it is being removed.
+    /// [`Reason::Killed`]. Nothing of the attempt is left when this returns, or it is being removed; what may still run
+    /// meanwhile keeps [`Job::slot`].
     ///
     /// # Errors
     /// What we failed to do, never what the program did.

@@ -207,6 +207,7 @@ behaviours! {
     opens_sockets
     output_flood
     output_over_the_cap
+    reaches_for_the_runner
     reads_proc
     replaces_devices
     segfault

@@ -79,6 +79,7 @@ async fn no_program_gets_far_over_its_deadline() {
     let fixture = |name: &str| tar(&repository(&format!("tests/fixtures/{name}")));
     for (name, tar) in [
         ("a fork bomb", fixture("fork_bomb")),
+        ("reaching for the runner", fixture("reaches_for_the_runner")),
         ("deaf to every signal", fixture("ignores_sigterm")),
         ("an output flood", tar_of(&[("main.py", FLOOD)])),
         ("a stopped process", fixture("stops_itself")),

@@ -18,6 +18,7 @@
 //! - [`script`]: data in and results out, whatever the language; [`script_python`] and its likes: in each of them.
 //! - [`plots`]: plots that nobody saved.
 //! - [`output`]: nothing lost, nothing mixed up, many at a time.
+//! - [`late_runner`]: runners that do not get to say how an execution ended, and programs that try to slow them.
 //! - [`leaks`]: what one tenant plants, another never finds.
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
@@ -71,6 +72,7 @@ mod figures;
 mod host_reach;
 mod hostile_packages;
 mod images;
+mod late_runner;
 mod leaks;
 mod lifecycle;
 mod node_packages;

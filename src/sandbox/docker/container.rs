@@ -8,18 +8,21 @@ use bollard::models::ContainerCreateBody;
 use futures::Stream;
 use tokio::io::AsyncWrite;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use crate::sandbox::SandboxError;
-use crate::sandbox::docker::engine::{Engine, EngineError};
+use crate::sandbox::docker::engine::{ContainerUsage, Engine, EngineError};
 use crate::sandbox::docker::profile::{self, Class};
 use crate::sandbox::docker::uids::Uid;
 use crate::sandbox::docker::workspace_volume;
+use crate::sandbox::{SandboxError, Slot};
 
-/// Tries of a removal. The time in which the Engine is away does not count.
+/// Tries of a removal that is not known to be needed: the creation of the container was not confirmed. The time in which
+/// the Engine is away does not count.
 const REMOVALS: u32 = 6;
-/// Before the second try; each later one waits twice as long.
+/// Before the second try; each later one waits twice as long, up to [`MOST_PATIENCE`].
 const REMOVE_AGAIN: Duration = Duration::from_millis(300);
+/// Longest wait between two tries of a removal: a container that the Engine can't remove now is looked at twice a minute.
+const MOST_PATIENCE: Duration = Duration::from_secs(30);
 /// An Engine that takes longer to say how a container is stood still, and its container perhaps with it.
 const STOOD_STILL: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,8 @@ pub(super) struct Container {
     uid: Option<Uid>,
     /// Its own name, where it has a volume that goes with it.
     workspace: Option<String>,
+    /// Set where the container did not end by itself: programs in it may still run.
+    runaway: Option<Slot>,
     removals: TaskTracker,
 }
 
@@ -63,6 +68,7 @@ impl Container {
             confirmed: false,
             uid,
             workspace: workspace_volume::is_in(&body).then(|| name.to_owned()),
+            runaway: None,
             removals: removals.clone(),
         };
         container.id = engine.create(name, body).await?;
@@ -87,11 +93,18 @@ impl Container {
         self.uid.as_ref().map(|uid| uid.id)
     }
 
-    /// Kills its processes. One that is gone already is fine.
-    pub(super) async fn kill(&self) {
-        if let Err(error) = self.engine.kill(&self.id).await {
-            warn!(%error, "the container could not be killed; it is removed next");
-        }
+    /// Marks the container as one whose runner did not report an end: its processes are frozen and killed before the
+    /// removal, and the slot stays taken until the Engine has removed the container.
+    pub(super) fn run_away(&mut self, slot: Slot) {
+        self.runaway = Some(slot);
+    }
+
+    /// Returns what the container has used so far; nothing where the Engine does not tell in time.
+    pub(super) async fn usage(&self) -> ContainerUsage {
+        self.engine.usage(&self.id).await.unwrap_or_else(|error| {
+            warn!(%error, "the usage of a container could not be read");
+            ContainerUsage::default()
+        })
     }
 
     /// Whether the kernel ended the runner for want of memory. The Engine's own word for it says less: that some process
@@ -130,16 +143,31 @@ impl Drop for Container {
     fn drop(&mut self) {
         let (engine, id) = (self.engine.clone(), std::mem::take(&mut self.id));
         let (confirmed, uid, workspace) = (self.confirmed, self.uid.take(), self.workspace.take());
+        let runaway = self.runaway.take();
         self.removals.spawn(async move {
+            if runaway.is_some() {
+                stop(&engine, &id).await;
+            }
             remove(engine, id, confirmed, workspace).await;
-            drop(uid);
+            drop((uid, runaway));
         });
+    }
+}
+
+/// Stops programs whose runner does not do it. The pause comes first: the kernel freezes every process at once, whereas a
+/// kill reaches only the first process, which has to get processor time before the others end.
+async fn stop(engine: &Engine, id: &str) {
+    for stopped in [engine.pause(id).await, engine.kill(id).await] {
+        match stopped {
+            Ok(()) | Err(EngineError::NotFound { .. }) => {}
+            Err(error) => debug!(%error, "a container could not be stopped; its removal kills it, too"),
+        }
     }
 }
 
 /// Until it is gone for certain: one whose creation was not confirmed may turn up late.
 async fn remove(engine: Engine, id: String, confirmed: bool, workspace: Option<String>) {
-    for round in 0..REMOVALS {
+    for round in (0..).take_while(|round| confirmed || *round < REMOVALS) {
         engine.circuit.closed().await;
         let mut removed = engine.remove(&id).await;
         if matches!(removed, Ok(false))
@@ -152,11 +180,12 @@ async fn remove(engine: Engine, id: String, confirmed: bool, workspace: Option<S
             return;
         }
         report_failure(&id, removed.err());
-        tokio::time::sleep(REMOVE_AGAIN * 2_u32.pow(round)).await;
+        let pause = REMOVE_AGAIN.saturating_mul(2_u32.saturating_pow(round));
+        tokio::time::sleep(pause.min(MOST_PATIENCE)).await;
     }
 }
 
-/// What is left after the last try, the next start removes.
+/// What is left when this server ends, the next start removes.
 fn report_failure(id: &str, error: Option<EngineError>) {
     if let Some(error) = error {
         warn!(container = %id, %error, "a container could not be removed yet");

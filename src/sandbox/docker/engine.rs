@@ -9,8 +9,9 @@ use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, KillContainerOptionsBuilder,
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
 };
+use futures::StreamExt as _;
 
 use crate::failpoint;
 use crate::sandbox::SandboxError;
@@ -26,8 +27,10 @@ const SLOW: Duration = Duration::from_secs(60);
 const REMOVING: &str = "is already in progress";
 /// What the Engine says of a start of one that it removes.
 const GOING: &str = "is marked for removal";
-/// A kill that takes longer is left to the removal, which kills as well.
+/// A pause or a kill that takes longer is left to the removal, which kills as well.
 const KILL: Duration = Duration::from_secs(2);
+/// Timeout for reading what a container has used. A caller waits for the answer meanwhile.
+const STATS: Duration = Duration::from_millis(300);
 /// A call that takes longer makes us doubt that the Engine is there; it is asked, and again after each such time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -37,6 +40,15 @@ pub(super) struct Engine {
     pub(super) docker: Docker,
     pub(super) address: String,
     pub(super) circuit: Circuit,
+}
+
+/// What a container has used since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ContainerUsage {
+    /// Processor time in microseconds.
+    pub(super) cpu_us: u64,
+    /// Highest memory in bytes; `None` on cgroup version 2, whose peak the Engine does not report.
+    pub(super) memory_peak_bytes: Option<u64>,
 }
 
 /// Why an operation failed, as far as we act on it.
@@ -179,6 +191,24 @@ impl Engine {
     pub(super) async fn kill(&self, id: &str) -> Result<(), EngineError> {
         let options = KillContainerOptionsBuilder::default().signal("KILL").build();
         self.call("kill", KILL, self.docker.kill_container(id, Some(options))).await
+    }
+
+    /// Freezes all processes of a container at once, whatever its first process does.
+    pub(super) async fn pause(&self, id: &str) -> Result<(), EngineError> {
+        self.call("pause", KILL, self.docker.pause_container(id)).await
+    }
+
+    /// Returns what a container has used so far.
+    pub(super) async fn usage(&self, id: &str) -> Result<ContainerUsage, EngineError> {
+        // Without `one_shot` the Engine waits a second for a second sample.
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let mut samples = self.docker.stats(id, Some(options));
+        let no_sample = || Error::IOError { err: std::io::ErrorKind::UnexpectedEof.into() };
+        let first = async { samples.next().await.unwrap_or_else(|| Err(no_sample())) };
+        let sample = self.call("stats", STATS, first).await?;
+        let cpu_ns = sample.cpu_stats.and_then(|cpu| cpu.cpu_usage).and_then(|cpu| cpu.total_usage);
+        let memory_peak_bytes = sample.memory_stats.and_then(|memory| memory.max_usage);
+        Ok(ContainerUsage { cpu_us: cpu_ns.unwrap_or(0) / 1_000, memory_peak_bytes })
     }
 
     pub(super) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, EngineError> {

@@ -276,7 +276,7 @@ fn warn_of_holes(facts: &EngineFacts) {
 async fn untouched(container: &Container, conversation: &Conversation) -> bool {
     match &conversation.ending {
         Ending::Unanswered(_) => true,
-        Ending::Lost(_) => conversation.phase.is_none() && !container.runner_out_of_memory().await,
+        Ending::Lost(_) => conversation.phase().is_none() && !container.runner_out_of_memory().await,
         _ => false,
     }
 }
@@ -318,7 +318,11 @@ impl Inner {
                 taken = self.take(job, packages.as_ref(), events) => taken?,
             };
             let Taken { mut warm, kind, life, waited } = taken;
-            let conversation = session::converse(&mut warm.streams, &start, job, events, cancel).await?;
+            let conversed = session::converse(&mut warm.streams, &start, job, events, cancel).await;
+            if !conversed.as_ref().is_ok_and(Conversation::is_reported) {
+                warm.container.run_away(Arc::clone(&job.slot));
+            }
+            let conversation = conversed?;
             // One that waited may have died long ago; of those made for it, or lost with its files in them, only one.
             if waited && matches!(conversation.ending, Ending::Unanswered(_)) {
                 continue;
@@ -438,17 +442,18 @@ impl Inner {
                 let outcome = verdict::of_report(end, limits, workspace);
                 return Ok(report::of_end(end, outcome, began, conversation));
             }
-            Ending::Cancelled => verdict::without_report(true, conversation.phase, limits),
+            Ending::Cancelled => verdict::without_report(true, conversation.phase(), limits),
             Ending::TimedOut => {
-                container.ran_freely().await?;
-                verdict::without_report(false, conversation.phase, limits)
+                let (freely, used) = tokio::join!(container.ran_freely(), container.usage());
+                freely?;
+                let outcome = verdict::without_report(false, conversation.phase(), limits);
+                return Ok(report::late(outcome, began, conversation, used));
             }
             Ending::Lost(_) if container.runner_out_of_memory().await => {
                 verdict::out_of_memory(None, limits, workspace)
             }
             Ending::Lost(why) | Ending::Unanswered(why) => return Err(SandboxError::Lost(why.clone())),
         };
-        container.kill().await;
         Ok(report::bare(outcome, began, conversation))
     }
 }

@@ -181,7 +181,8 @@ fn job(
         notices: Vec::new(),
     };
     let artifact_dir = scratch.path().to_owned();
-    Ok(Job { id: ExecutionId::random(), attempt: 1, spec: Arc::new(spec), artifact_dir })
+    let slot = Arc::new(CancellationToken::new().drop_guard());
+    Ok(Job { id: ExecutionId::random(), attempt: 1, spec: Arc::new(spec), artifact_dir, slot })
 }
 
 /// A language that is none: the probe is started by its own argv.

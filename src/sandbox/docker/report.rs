@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::runner::message::End;
+use crate::runner::message::{End, Phase};
+use crate::sandbox::docker::engine::ContainerUsage;
 use crate::sandbox::docker::session::Conversation;
 use crate::sandbox::docker::verdict;
 use crate::sandbox::{CompileReport, InstallReport, Outcome, Report, Timings, Truncated, Usage};
+
+/// Notice for a program whose files were not collected.
+const NOT_COLLECTED: &str =
+    "no artifacts were collected: the sandbox did not stop the program in time and was killed";
 
 /// Cancelled while its sandbox was being made: no program ran.
 pub(super) fn killed_before_start() -> Report {
@@ -41,7 +46,7 @@ fn micros(duration: Duration) -> u64 {
 
 /// A report without the runner's word on it.
 pub(super) fn bare(outcome: Outcome, began: Instant, conversation: &Conversation) -> Report {
-    let started = conversation.first_phase.unwrap_or_else(Instant::now);
+    let started = conversation.phases.first().map_or_else(Instant::now, |(_, started)| *started);
     let wall_us = micros(started.elapsed());
     Report {
         outcome,
@@ -57,6 +62,39 @@ pub(super) fn bare(outcome: Outcome, began: Instant, conversation: &Conversation
         },
         result: conversation.result.clone(),
         notices: conversation.notices.clone(),
+    }
+}
+
+/// A report of the server's own, for a runner that was late. The server has seen each phase begin, and knows from the Engine
+/// what the container has used.
+pub(super) fn late(
+    outcome: Outcome,
+    began: Instant,
+    conversation: &Conversation,
+    used: ContainerUsage,
+) -> Report {
+    let now = Instant::now();
+    let bare = bare(outcome, began, conversation);
+    let started = |wanted: Phase| {
+        conversation.phases.iter().find(|(phase, _)| *phase == wanted).map(|(_, started)| *started)
+    };
+    let (compiling, running) = (started(Phase::Compile), started(Phase::Run));
+    let compile_us = compiling.map_or(0, |at| micros(running.unwrap_or(now).duration_since(at)));
+    let run_us = running.map_or(0, |at| micros(now.duration_since(at)));
+    let mut notices = bare.notices.clone();
+    notices.extend(running.map(|_| NOT_COLLECTED.to_owned()));
+    Report {
+        // The program starts only after a compiler that succeeded.
+        compile: running.and(compiling).map(|_| CompileReport { exit_code: 0, duration_us: compile_us }),
+        truncated: Truncated { artifacts: running.is_some(), ..bare.truncated },
+        usage: Usage {
+            wall_us: run_us,
+            cpu_us: if running.is_some() { used.cpu_us } else { 0 },
+            memory_peak_bytes: used.memory_peak_bytes,
+        },
+        timings: Timings { compile_us, run_us, ..bare.timings },
+        notices,
+        ..bare
     }
 }
 

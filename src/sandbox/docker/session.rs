@@ -34,8 +34,9 @@ const LEAST_RATE: u64 = 4 << 20;
 const LEAST_ENTRIES: u64 = 500;
 /// And of those that are only looked at.
 const LEAST_LOOKS: u64 = 20_000;
-/// What the runner may be late by before the container is killed over its head.
-const LATE: Duration = Duration::from_millis(1_500);
+/// How late a runner may report the end of a phase before the server answers by its own clock. A runner is late when its
+/// container gets no processor time, or when a program has found a way to slow it.
+const LATE: Duration = Duration::from_millis(500);
 /// Collecting artifacts and saying goodbye, without the artifacts' own time.
 const COLLECT: Duration = Duration::from_secs(60);
 /// What a kill leaves the runner for its report.
@@ -55,15 +56,23 @@ pub(super) struct Conversation {
     /// More came than is kept.
     pub(super) result_cut: bool,
     pub(super) notices: Vec<String>,
-    /// When the first phase started.
-    pub(super) first_phase: Option<Instant>,
-    /// The phase that was reached last.
-    pub(super) phase: Option<Phase>,
+    /// The phases that were reached, with the start of each.
+    pub(super) phases: Vec<(Phase, Instant)>,
     /// The runner has reported and has all that was sent, frame by frame: it can be told to settle.
     pub(super) whole: bool,
 }
 
 impl Conversation {
+    /// Whether the runner itself has reported the end.
+    pub(super) fn is_reported(&self) -> bool {
+        matches!(self.ending, Ending::Report(_))
+    }
+
+    /// The phase that was reached last.
+    pub(super) fn phase(&self) -> Option<Phase> {
+        self.phases.last().map(|(phase, _)| *phase)
+    }
+
     /// What is in the workspace, where the runner holds its limits.
     pub(super) fn disk_bytes(&self) -> u64 {
         match &self.ending {
@@ -299,8 +308,7 @@ struct Reader<'a> {
     result: Vec<u8>,
     result_cut: bool,
     notices: Vec<String>,
-    first_phase: Option<Instant>,
-    phase: Option<Phase>,
+    phases: Vec<(Phase, Instant)>,
     /// The runner has the execution.
     accepted: bool,
     /// What its files may take to go in.
@@ -325,8 +333,7 @@ impl<'a> Reader<'a> {
             result: Vec::new(),
             result_cut: false,
             notices: Vec::new(),
-            first_phase: None,
-            phase: None,
+            phases: Vec::new(),
             accepted: false,
             upload: moving(job.spec.project.bytes(), job.spec.project.count()),
             deadline: Instant::now() + HANDOVER,
@@ -353,7 +360,7 @@ impl<'a> Reader<'a> {
                 self.accepted = true;
                 self.deadline = Instant::now() + STARTUP + self.upload;
             }
-            Kind::Phase => self.begin(message::<PhaseStart>(payload)?.phase),
+            Kind::Phase => self.begin(message::<PhaseStart>(payload)?.phase)?,
             Kind::Stdout => self.events.stdout(Bytes::copy_from_slice(payload)),
             Kind::Stderr => self.events.stderr(Bytes::copy_from_slice(payload)),
             Kind::Credit => self.grant(payload)?,
@@ -371,10 +378,13 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    fn begin(&mut self, phase: Phase) {
+    /// Each phase moves the deadline, so none may come twice.
+    fn begin(&mut self, phase: Phase) -> Result<(), SandboxError> {
         let now = Instant::now();
-        self.first_phase.get_or_insert(now);
-        self.phase = Some(phase);
+        if self.phases.last().is_some_and(|(last, _)| *last >= phase) {
+            return Err(SandboxError::Lost(format!("the {phase:?} phase came out of turn")));
+        }
+        self.phases.push((phase, now));
         let after = |timeout_ms: u64| now + Duration::from_millis(timeout_ms) + LATE;
         self.deadline = match phase {
             Phase::Compile => after(self.start.compile.as_ref().map_or(0, |compile| compile.timeout_ms)),
@@ -382,6 +392,7 @@ impl<'a> Reader<'a> {
             Phase::Collect => now + collecting(&self.start.artifacts),
         };
         self.events.phase(phase);
+        Ok(())
     }
 
     fn grant(&self, payload: &[u8]) -> Result<(), SandboxError> {
@@ -415,7 +426,7 @@ impl<'a> Reader<'a> {
 
     /// The deadline passed without the runner's report.
     fn late(self) -> Conversation {
-        let ending = match self.phase {
+        let ending = match self.phases.last().map(|(phase, _)| *phase) {
             Some(Phase::Compile | Phase::Run) => Ending::TimedOut,
             Some(Phase::Collect) => Ending::Lost("collecting the artifacts took too long".into()),
             None => self.lost("the runner did not answer in time".into()),
@@ -430,8 +441,7 @@ impl<'a> Reader<'a> {
             result: self.result,
             result_cut: self.result_cut,
             notices: self.notices,
-            first_phase: self.first_phase,
-            phase: self.phase,
+            phases: self.phases,
             whole: false,
         }
     }

@@ -222,7 +222,8 @@ impl Inner {
             notices: Vec::new(),
         };
         let artifact_dir = scratch.path().to_owned();
-        Job { id: order.id, attempt: 1, spec: Arc::new(spec), artifact_dir }
+        let slot = Arc::new(CancellationToken::new().drop_guard());
+        Job { id: order.id, attempt: 1, spec: Arc::new(spec), artifact_dir, slot }
     }
 }
 
