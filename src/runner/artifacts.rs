@@ -58,14 +58,14 @@ pub(super) fn snapshot(workspace: &Workspace, spec: &ArtifactSpec) -> Snapshot {
     walk.folder(workspace.as_fd(), "", 0, &mut |found| {
         let (path, stamp) = snapshot.stamp(found);
         snapshot.stamps.insert(path, stamp);
-        Ok(())
+        Ok(Visited::Done)
     })
     // Nothing is sent during this walk, so nothing can fail.
     .unwrap_or_default();
     snapshot
 }
 
-/// Sends what the program left. True when a cap left something out.
+/// Sends what the program left. True when something is missing: over a cap, or because it could not be opened.
 pub(super) fn send(
     workspace: &Workspace,
     spec: &ArtifactSpec,
@@ -81,7 +81,7 @@ pub(super) fn send(
             Some(globs) => globs.is_match(found.path),
             None => !before.has(found),
         };
-        if asked { send_file(found, &mut room, link) } else { Ok(()) }
+        if asked { send_file(found, &mut room, link) } else { Ok(Visited::Done) }
     })?;
     let complete = walk.complete;
     for notice in walk.notices() {
@@ -108,12 +108,15 @@ struct Room {
     cut: bool,
 }
 
-fn send_file(found: &Found<'_>, room: &mut Room, link: &mut Link) -> Result<(), LinkError> {
-    let Some(mut file) = found.open() else { return Ok(()) };
+fn send_file(found: &Found<'_>, room: &mut Room, link: &mut Link) -> Result<Visited, LinkError> {
+    let mut file = match found.open() {
+        Ok(file) => file,
+        Err(errno) => return Ok(Visited::Unreadable(errno)),
+    };
     let size = u64::try_from(found.stat.st_size).unwrap_or(0);
     if room.count == 0 || size > room.bytes {
         room.cut = true;
-        return Ok(());
+        return Ok(Visited::Done);
     }
     (room.count, room.bytes) = (room.count - 1, room.bytes - size);
     let executable = found.stat.st_mode & 0o100 != 0;
@@ -129,7 +132,7 @@ fn send_file(found: &Found<'_>, room: &mut Room, link: &mut Link) -> Result<(), 
         link.queue(Kind::Data, &buffer[..count])?;
         left -= count as u64;
     }
-    Ok(())
+    Ok(Visited::Done)
 }
 
 /// A regular file that the walk came to.
@@ -142,12 +145,12 @@ struct Found<'a> {
 
 impl Found<'_> {
     /// Opens exactly the file that was looked at.
-    fn open(&self) -> Option<File> {
+    fn open(&self) -> nix::Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = open_unlocking(self.folder, self.name, flags, Mode::S_IRUSR)?;
-        let same =
-            fstat(&file).is_ok_and(|stat| stat.st_ino == self.stat.st_ino && is(&stat, SFlag::S_IFREG));
-        same.then(|| File::from(file))
+        let stat = fstat(&file)?;
+        let same = stat.st_ino == self.stat.st_ino && is(&stat, SFlag::S_IFREG);
+        if same { Ok(File::from(file)) } else { Err(Errno::ESTALE) }
     }
 }
 
@@ -157,14 +160,14 @@ fn open_unlocking(
     name: &std::ffi::CStr,
     flags: OFlag,
     mode: Mode,
-) -> Option<OwnedFd> {
+) -> nix::Result<OwnedFd> {
     match openat(folder, name, flags, Mode::empty()) {
         Err(Errno::EACCES) => {
             // The caller has seen that it is no link, and nobody is left who could swap it.
-            fchmodat(folder, name, mode, FchmodatFlags::FollowSymlink).ok()?;
-            openat(folder, name, flags, Mode::empty()).ok()
+            fchmodat(folder, name, mode, FchmodatFlags::FollowSymlink)?;
+            openat(folder, name, flags, Mode::empty())
         }
-        other => other.ok(),
+        other => other,
     }
 }
 
@@ -181,7 +184,15 @@ struct Walk {
     skipped_more: usize,
 }
 
-type Visit<'v> = dyn FnMut(&Found<'_>) -> Result<(), LinkError> + 'v;
+/// Result of a look at one file.
+#[derive(Debug, PartialEq, Eq)]
+enum Visited {
+    Done,
+    /// The file is there and can't be opened.
+    Unreadable(Errno),
+}
+
+type Visit<'v> = dyn FnMut(&Found<'_>) -> Result<Visited, LinkError> + 'v;
 
 impl Walk {
     fn new(max_entries: u64) -> Self {
@@ -205,9 +216,22 @@ impl Walk {
         visit: &mut Visit<'_>,
     ) -> Result<(), LinkError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let Ok(mut listing) = Dir::openat(folder, ".", flags, Mode::empty()) else { return Ok(()) };
+        let mut listing = match Dir::openat(folder, ".", flags, Mode::empty()) {
+            Ok(listing) => listing,
+            Err(errno) => {
+                self.lose(prefix, errno);
+                return Ok(());
+            }
+        };
         let mut names: Vec<std::ffi::CString> = Vec::new();
-        for entry in listing.iter().flatten() {
+        for entry in listing.iter() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(errno) => {
+                    self.lose(prefix, errno);
+                    break;
+                }
+            };
             let name = entry.file_name();
             if name == c"." || name == c".." || (depth == 0 && name.to_bytes() == BUILD_FOLDER.as_bytes()) {
                 continue;
@@ -232,20 +256,38 @@ impl Walk {
         visit: &mut Visit<'_>,
     ) -> Result<(), LinkError> {
         let shown = format!("{prefix}{}", String::from_utf8_lossy(name.to_bytes()));
-        let Ok(stat) = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { return Ok(()) };
+        let stat = match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(errno) => {
+                self.lose(&shown, errno);
+                return Ok(());
+            }
+        };
         let folder_flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         // The server holds names against the same policy, and would take a bad one for a broken runner.
         let path = [prefix.as_bytes(), name.to_bytes()].concat();
         if let Err(error) = check_path(&path, MAX_DEPTH) {
             self.skip(&shown, &error.to_string());
         } else if is(&stat, SFlag::S_IFREG) {
-            visit(&Found { folder, name, path: &shown, stat })?;
+            if let Visited::Unreadable(errno) = visit(&Found { folder, name, path: &shown, stat })? {
+                self.lose(&shown, errno);
+            }
         } else if !is(&stat, SFlag::S_IFDIR) {
             self.skip(&shown, "it is no regular file");
-        } else if let Some(inner) = open_unlocking(folder, name, folder_flags, Mode::S_IRWXU) {
-            self.folder(inner.as_fd(), &format!("{shown}/"), depth + 1, visit)?;
+        } else {
+            match open_unlocking(folder, name, folder_flags, Mode::S_IRWXU) {
+                Ok(inner) => self.folder(inner.as_fd(), &format!("{shown}/"), depth + 1, visit)?,
+                Err(errno) => self.lose(&shown, errno),
+            }
         }
         Ok(())
+    }
+
+    /// Notes a file or folder that can't be opened, whatever the cause: what it holds is missing.
+    fn lose(&mut self, path: &str, errno: Errno) {
+        self.complete = false;
+        let path = if path.is_empty() { "the workspace" } else { path };
+        self.skip(path, &format!("it could not be opened ({})", errno.desc()));
     }
 
     fn skip(&mut self, path: &str, why: &str) {
@@ -255,5 +297,63 @@ impl Walk {
         }
         let path: String = path.escape_debug().take(200).collect();
         self.skipped.push(format!("{path} was left out of the artifacts: {why}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Walks through a folder; `visit` sees each file.
+    fn walk(folder: &Path, visit: &mut Visit<'_>) -> (bool, Vec<String>) {
+        let root = OwnedFd::from(File::open(folder).unwrap());
+        let mut walk = Walk::new(100);
+        walk.folder(root.as_fd(), "", 0, visit).unwrap();
+        (walk.complete, walk.notices())
+    }
+
+    #[test]
+    fn what_can_not_be_opened_is_told_and_counts_as_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::write(folder.path().join("sub/file"), "x").unwrap();
+        std::fs::write(folder.path().join("whole"), "x").unwrap();
+        let opened = walk(folder.path(), &mut |found| {
+            Ok(found.open().map_or_else(Visited::Unreadable, |_| Visited::Done))
+        });
+        assert_eq!(opened, (true, vec![]));
+        // Somebody has put another file in the place of the one that was looked at.
+        let swapped = walk(folder.path(), &mut |found| {
+            let (path, name) = (folder.path().join(found.path), found.path);
+            if name == "sub/file" {
+                std::fs::rename(folder.path().join("whole"), path).unwrap();
+            }
+            Ok(found.open().map_or_else(Visited::Unreadable, |_| Visited::Done))
+        });
+        let (complete, notices) = swapped;
+        assert!(!complete, "{notices:?}");
+        assert_eq!(
+            notices,
+            [
+                "sub/file was left out of the artifacts: it could not be opened (Stale file handle)",
+                "whole was left out of the artifacts: it could not be opened (No such file or directory)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_listed_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "x").unwrap();
+        let file = OwnedFd::from(File::open(folder.path().join("file")).unwrap());
+        let mut walk = Walk::new(100);
+        walk.folder(file.as_fd(), "", 0, &mut |_| Ok(Visited::Done)).unwrap();
+        assert!(!walk.complete);
+        assert_eq!(
+            walk.notices(),
+            ["the workspace was left out of the artifacts: it could not be opened (Not a directory)"]
+        );
     }
 }
