@@ -50,7 +50,8 @@ pub struct Config {
     #[arg(long, visible_alias = "runtime", env = "EXECBOX_OCI_RUNTIME", value_name = "NAME")]
     pub oci_runtime: Option<String>,
 
-    /// Executions that run at once. Default: the number of processors.
+    /// Executions that run at once. Default: four for each processor, as far as the memory of this machine holds the
+    /// default `--memory-mb` and `--disk-mb` of each, and at least two.
     #[arg(long, env = "EXECBOX_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub workers: Option<u16>,
 
@@ -320,11 +321,17 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Workers, with the default resolved: one per processor, at least two so that one program never blocks all.
+    /// Workers, with the default resolved.
     #[must_use]
     pub fn workers(&self) -> u16 {
-        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        self.workers.unwrap_or_else(|| u16::try_from(processors).unwrap_or(u16::MAX).max(2)).max(1)
+        self.workers.unwrap_or_else(|| {
+            let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            // A machine that does not tell its memory gets the least.
+            let memory = nix::sys::sysinfo::sysinfo().map_or(0, |machine| machine.ram_total());
+            let limits = &self.limits;
+            let each = limits.memory_mb.saturating_add(limits.disk_mb.min(limits.memory_disk_mb));
+            default_workers(processors, memory, each.saturating_mul(MIB))
+        })
     }
 
     /// How many containers wait.
@@ -429,6 +436,21 @@ impl Config {
     }
 }
 
+/// Executions for each processor that run at once: programs that sleep or loop then leave room for short ones, among which
+/// the kernel shares the processors.
+const WORKERS_PER_PROCESSOR: usize = 4;
+/// Fewest workers by default: one program never blocks all others.
+const LEAST_WORKERS: usize = 2;
+/// Most workers by default; `--workers` takes up to 4,096.
+const MOST_WORKERS: usize = 256;
+
+/// Number of workers on a machine of so many processors and bytes, of which one execution may take `each` bytes.
+fn default_workers(processors: usize, memory: u64, each: u64) -> u16 {
+    let fitting = usize::try_from(memory / each.max(1)).unwrap_or(usize::MAX);
+    let workers = processors.saturating_mul(WORKERS_PER_PROCESSOR).min(fitting);
+    u16::try_from(workers.clamp(LEAST_WORKERS, MOST_WORKERS)).unwrap_or(u16::MAX)
+}
+
 /// The settings file that the environment names, before any flag is parsed.
 #[must_use]
 #[allow(clippy::disallowed_methods)]
@@ -492,6 +514,17 @@ mod tests {
     fn a_named_engine_wins() {
         let config = Config { docker_host: Some("unix:///x.sock".into()), ..Config::default() };
         assert_eq!(config.engine_address().as_deref(), Some("unix:///x.sock"));
+    }
+
+    #[test]
+    fn workers_are_four_for_each_processor_as_far_as_memory_goes() {
+        let each = 768 * MIB;
+        assert_eq!(default_workers(2, 24 << 30, each), 8);
+        assert_eq!(default_workers(2, 4 << 30, each), 5);
+        assert_eq!(default_workers(1, 1 << 30, each), 2, "one program never blocks all others");
+        assert_eq!(default_workers(2, 0, each), 2);
+        assert_eq!(default_workers(1_000, u64::MAX, 0), 256);
+        assert_eq!(Config { workers: Some(3), ..Config::default() }.workers(), 3);
     }
 
     #[test]

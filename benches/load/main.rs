@@ -8,10 +8,12 @@
 //! - [`crowd`]: thousands of idle connections, and of submissions.
 //! - [`memory`]: everything together, and what the server occupies meanwhile.
 //! - [`neighbours`]: a hello beside hostile programs, and beside another tenant's flood.
+//! - [`company`]: a hello beside loops and sleepers of its own tenant, and many hellos at once.
 
 #![allow(missing_docs, reason = "a program, not a library")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints a table")]
 
+mod company;
 mod crowd;
 mod memory;
 mod neighbours;
@@ -82,6 +84,9 @@ async fn measure(wanted: Option<&str>) -> Result<bool> {
     }
     if wants("memory") {
         memory::measure(&mut table).await?;
+    }
+    if wants("company") {
+        company::measure(&mut table).await?;
     }
     if wants("neighbours") {
         neighbours::measure(&mut table).await?;
