@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::http::connections::{Busy, Connection};
 use crate::http::error::{ApiError, Code};
 use crate::http::rate::Standing;
-use crate::http::{State, auth};
+use crate::http::{State, auth, cross_origin};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A caller's own request id may be this long.
@@ -75,6 +75,7 @@ impl MessageBody for BusyBody {
 /// What a request must pass before its route is looked for.
 fn check(state: &State, request: &ServiceRequest, id: &str) -> Result<(), ApiError> {
     state.hosts.check(request.request())?;
+    cross_origin::check(request.request())?;
     auth::admit(state, request, id)
 }
 

@@ -132,6 +132,8 @@ codes! {
     Unauthenticated = "unauthenticated", 401, "Unauthenticated";
     /// The key lacks the scope that this route needs; `detail` names it.
     Forbidden = "forbidden", 403, "Forbidden";
+    /// A web page of another origin sent a request that changes something.
+    CrossOrigin = "cross_origin", 403, "Cross-origin request";
     /// No such execution or artifact.
     NotFound = "not_found", 404, "Not found";
     /// No such route.

@@ -7,6 +7,7 @@ mod artifacts;
 mod auth;
 mod body;
 mod connections;
+mod cross_origin;
 mod docs;
 mod edge;
 pub mod error;

@@ -8,6 +8,7 @@
 //! - [`server_routes`]: runtimes, health, metrics, documentation.
 //! - [`problems`]: every code of the table of errors.
 //! - [`bodies`]: caps, pace and shapes of bodies; raw requests.
+//! - [`origins`]: requests that a web page sends.
 //! - [`project_files`]: what a project says of itself, and what its sources show.
 //! - [`python_executor`]: bodies as that project's own clients send them.
 //! - [`admission`]: who runs next, how many at once, and floods of submissions.
@@ -42,6 +43,7 @@ mod hostile_cases;
 mod idempotency;
 mod keys;
 mod operator;
+mod origins;
 mod own_images;
 mod problems;
 mod project_files;

@@ -14,6 +14,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("too_many_uploads", "bodies::uploads_are_bounded"),
     ("bad_dependencies", "dependencies::what_can_not_be_installed_is_refused_by_field_and_line"),
     ("bad_host", "bodies::other_hosts_are_refused"),
+    ("cross_origin", "origins::a_page_elsewhere_runs_nothing_on_a_server_without_keys"),
     ("bad_idempotency_key", "idempotency::what_is_no_key_is_refused"),
     ("idempotency_key_reused", "idempotency::another_request_under_the_key_is_refused_whatever_differs"),
     ("unauthenticated", "keys::a_key_that_is_not_valid_opens_nothing"),
@@ -285,6 +286,7 @@ fn every_code_is_earned_by_a_test() {
         include_str!("artifacts.rs"),
         include_str!("dependencies.rs"),
         include_str!("keys.rs"),
+        include_str!("origins.rs"),
         include_str!("project_files.rs"),
         include_str!("script.rs")
     );
