@@ -38,6 +38,11 @@ pub struct Config {
     #[arg(long, env = "EXECBOX_ALLOWED_HOSTS", value_delimiter = ',', value_name = "HOST,...")]
     pub allowed_hosts: Vec<String>,
 
+    /// What must stay free on the disk of the data folder: with less, new work is answered 503, and what was accepted goes on.
+    // Room for what the running executions may leave: some hundred MiB of artifacts and output.
+    #[arg(long, env = "EXECBOX_DATA_RESERVE_MB", default_value_t = 256, value_name = "MIB")]
+    pub data_reserve_mb: u64,
+
     /// Folder for uploads, artifacts and records. Used by one server at a time.
     #[arg(long, env = "EXECBOX_DATA_DIR", default_value = DATA_DIR, value_name = "DIR")]
     pub data_dir: PathBuf,
@@ -72,6 +77,11 @@ pub struct Config {
     /// Waiting executions of one tenant; one more of its own is answered 429. Default: nine tenths of the queue.
     #[arg(long, env = "EXECBOX_TENANT_QUEUE_LENGTH", value_name = "N")]
     pub tenant_queue_length: Option<usize>,
+
+    /// Projects and standard input of all executions that have not ended, in MiB; one more is answered 429. Of them one
+    /// tenant has at most nine tenths.
+    #[arg(long, env = "EXECBOX_QUEUE_MB", default_value_t = 8_192, value_name = "MIB")]
+    pub queue_mb: u64,
 
     /// Executions of one tenant that run at once; more of its own wait while others pass. Default: all workers, and one
     /// fewer while several tenants have keys, so that one is always free for somebody else.
@@ -348,6 +358,24 @@ impl Config {
     #[must_use]
     pub fn tenant_queue_length(&self) -> usize {
         self.tenant_queue_length.unwrap_or(self.queue_length - self.queue_length / 10)
+    }
+
+    /// Bytes of projects and standard input that executions may hold which have not ended.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> u64 {
+        self.queue_mb.saturating_mul(MIB)
+    }
+
+    /// The same of one tenant: others always find some room.
+    #[must_use]
+    pub fn tenant_backlog_bytes(&self) -> u64 {
+        self.backlog_bytes() / 10 * 9
+    }
+
+    /// Bytes that must be free on the disk of the data folder for new work to be taken.
+    #[must_use]
+    pub fn data_reserve_bytes(&self) -> u64 {
+        self.data_reserve_mb.saturating_mul(MIB)
     }
 
     /// Executions of one tenant that run at once, with the default resolved for so many tenants with keys.

@@ -57,6 +57,10 @@ impl Local {
             queue_length: 1,
             tenant_queue_length: 1,
             tenant_concurrency: 1,
+            // One execution, whose archive has its own cap; whoever runs it sees a full disk at once.
+            backlog_bytes: u64::MAX,
+            tenant_backlog_bytes: u64::MAX,
+            data_reserve_bytes: 0,
             retention: self.config.retention_policy(),
         };
         let service = Service::start(config, Arc::new(sandbox), store, &self.catalogue, Box::new(|_| {}));

@@ -157,6 +157,9 @@ fn service_config(config: &Config, tenants: usize) -> ServiceConfig {
         queue_length: config.queue_length,
         tenant_queue_length: config.tenant_queue_length(),
         tenant_concurrency: config.tenant_concurrency(tenants),
+        backlog_bytes: config.backlog_bytes(),
+        tenant_backlog_bytes: config.tenant_backlog_bytes(),
+        data_reserve_bytes: config.data_reserve_bytes(),
         retention: config.retention_policy(),
     }
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::execution::backlog::BacklogPermit;
 use crate::execution::content::Content;
 use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::live::Live;
@@ -40,6 +41,8 @@ pub(super) struct Entry {
     labels: Arc<BTreeMap<String, String>>,
     /// Dropped at the end, and with it the uploaded project.
     spec: Mutex<Option<Arc<ExecutionSpec>>>,
+    /// Dropped with the spec.
+    permit: Mutex<Option<BacklogPermit>>,
     state: watch::Sender<State>,
 }
 
@@ -93,6 +96,7 @@ impl Entry {
             labels: Arc::new(spec.labels.clone()),
             created_at,
             spec: Mutex::new(Some(Arc::new(spec))),
+            permit: Mutex::new(None),
             state: watch::Sender::new(State {
                 status: Status::Pending,
                 unrecorded: false,
@@ -130,9 +134,15 @@ impl Entry {
         });
     }
 
+    /// Counts its project and input until they go.
+    pub(super) fn count(&self, permit: BacklogPermit) {
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    }
+
     /// The uploaded project goes, before anybody can see the end. A worker at work has its own hold on it.
     pub(super) fn drop_spec(&self) {
         self.spec.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// The one terminal change, once it is recorded. `before_seen` runs when nobody has seen it yet.

@@ -4,6 +4,7 @@
 //! [`crate::sandbox::Sandbox`].
 
 mod accepting;
+mod backlog;
 pub mod content;
 mod entry;
 mod finishing;

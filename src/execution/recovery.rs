@@ -27,6 +27,9 @@ pub(super) async fn take_up(inner: &Arc<Inner>, catalogue: &Catalogue) -> Result
             Ok(entry) => {
                 again += 1;
                 let entry = Arc::new(entry);
+                if let Some(spec) = entry.spec() {
+                    entry.count(inner.backlog.take(&entry.tenant, spec.held_bytes()));
+                }
                 inner.add(&entry);
                 inner.queue.restore(&entry.tenant, entry.share.clone(), entry.clone());
             }

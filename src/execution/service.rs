@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::execution::backlog::{Backlog, BacklogLimits, Overfull};
 use crate::execution::entry::{Entry, Waited};
 use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::idempotency::IdempotencyKey;
@@ -20,6 +21,7 @@ use crate::execution::queue::{Full, Queue, QueueLimits};
 use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Execution, Finished, Status};
 use crate::execution::{accepting, finishing, record, recovery, worker};
+use crate::limits::MIB;
 use crate::runtime::Catalogue;
 use crate::sandbox::{Reason, Sandbox};
 use crate::store::{Accepted, ContentHash, Hold, RetentionPolicy, Store, StoreError};
@@ -35,6 +37,12 @@ pub struct ServiceConfig {
     pub tenant_queue_length: usize,
     /// How many of those that run at once may be one tenant's, to begin with.
     pub tenant_concurrency: usize,
+    /// Bytes of projects and standard input that executions may hold which have not ended.
+    pub backlog_bytes: u64,
+    /// How many of these bytes may be one tenant's.
+    pub tenant_backlog_bytes: u64,
+    /// Bytes that must be free on the disk of the data folder for new work to be taken.
+    pub data_reserve_bytes: u64,
     /// How long finished ones are kept, and how many.
     pub retention: RetentionPolicy,
 }
@@ -57,6 +65,26 @@ pub enum SubmitError {
         length: usize,
         /// A guess at when there is room.
         retry_after: Duration,
+    },
+    /// Accepted executions hold too many bytes; try again after this long.
+    #[error("{whose} hold too many bytes of projects and input; at most {most_mb} MiB may be held")]
+    BacklogFull {
+        /// `the executions of all callers` or `your executions`.
+        whose: &'static str,
+        /// How many may be held, in MiB.
+        most_mb: u64,
+        /// A guess at when there is room.
+        retry_after: Duration,
+    },
+    /// The disk of the data folder is low.
+    #[error(
+        "the disk of the data folder has {free_mb} MiB left, and {reserve_mb} MiB must stay free (--data-reserve-mb)"
+    )]
+    DiskLow {
+        /// What is left, in MiB.
+        free_mb: u64,
+        /// What must stay free, in MiB.
+        reserve_mb: u64,
     },
     /// The idempotency key names another request of this tenant.
     #[error("this Idempotency-Key was used with another request; use a fresh key for a new request")]
@@ -108,6 +136,7 @@ pub(super) struct Inner {
     pub(super) sandbox: Arc<dyn Sandbox>,
     pub(super) store: Store,
     pub(super) queue: Queue<Arc<Entry>>,
+    pub(super) backlog: Arc<Backlog>,
     config: ServiceConfig,
     /// What has not finished. The rest is in the store.
     entries: Mutex<HashMap<ExecutionId, Arc<Entry>>>,
@@ -166,6 +195,10 @@ impl Service {
                 length: config.queue_length,
                 share: config.tenant_queue_length,
                 concurrency: config.tenant_concurrency,
+            }),
+            backlog: Backlog::new(BacklogLimits {
+                total: config.backlog_bytes,
+                share: config.tenant_backlog_bytes,
             }),
             config,
             entries: Mutex::default(),
@@ -293,6 +326,14 @@ impl Service {
         &*self.0.sandbox
     }
 
+    /// Whether the disk of the data folder has room for new work. Callers ask before they read a body.
+    ///
+    /// # Errors
+    /// The disk is low, or can't be looked at.
+    pub fn check_disk(&self) -> Result<(), SubmitError> {
+        self.0.check_disk()
+    }
+
     /// Where uploads are spooled.
     #[must_use]
     pub fn spool_dir(&self) -> std::path::PathBuf {
@@ -350,9 +391,13 @@ impl Inner {
                 return accepted_before(known);
             }
         }
+        self.check_disk()?;
+        let permit = self.backlog.try_take(&tenant, spec.held_bytes());
+        let permit = permit.map_err(|overfull| self.too_much(overfull))?;
         self.queue.reserve(&tenant).map_err(|full| self.no_room(full))?;
         let prepared = accepting::prepare(&self.store, spec, mode, key).await;
         let (entry, acceptance) = prepared.inspect_err(|_| self.queue.release(&tenant))?;
+        entry.count(permit);
         let entry = Arc::new(entry);
         // Known before it is durable: the same request may come again as soon as it is.
         self.add(&entry);
@@ -429,6 +474,23 @@ impl Inner {
         }
     }
 
+    fn check_disk(&self) -> Result<(), SubmitError> {
+        let free = self.store.free_bytes().map_err(StoreError::from)?;
+        let reserve = self.config.data_reserve_bytes;
+        if free >= reserve {
+            return Ok(());
+        }
+        Err(SubmitError::DiskLow { free_mb: free / MIB, reserve_mb: reserve / MIB })
+    }
+
+    fn too_much(&self, overfull: Overfull) -> SubmitError {
+        let (whose, most) = match overfull {
+            Overfull::Total => ("the executions of all callers", self.config.backlog_bytes),
+            Overfull::Share => ("your executions", self.config.tenant_backlog_bytes),
+        };
+        SubmitError::BacklogFull { whose, most_mb: most / MIB, retry_after: SWEEP }
+    }
+
     fn take_from_queue(&self, entry: &Entry) -> bool {
         self.queue.remove(&entry.tenant, |queued| queued.id == entry.id).is_some()
     }
@@ -480,7 +542,8 @@ async fn sweep(inner: std::sync::Weak<Inner>) {
             if std::mem::take(&mut first) {
                 inner.store.collect_all().await?;
             }
-            inner.store.expire(inner.config.retention, tenants, now).await
+            inner.store.expire(inner.config.retention, tenants, now).await?;
+            inner.store.keep_reserve().await
         };
         if let Err(error) = swept.await {
             warn!(%error, "old executions could not be removed; this is tried again");

@@ -39,6 +39,18 @@ pub struct ExecutionSpec {
     pub notices: Vec<String>,
 }
 
+impl ExecutionSpec {
+    /// Bytes of the project and of standard input, as far as they are known.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        let stdin = match &self.stdin {
+            Stdin::Bytes(bytes) => bytes.len() as u64,
+            Stdin::Live(_) => 0,
+        };
+        self.project.bytes().saturating_add(stdin)
+    }
+}
+
 /// Packages to install before the program starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependencies {

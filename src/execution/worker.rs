@@ -119,6 +119,7 @@ async fn until_roomy(inner: &Inner, entry: &Entry) {
         if let Ok(Ok(())) = tokio::task::spawn_blocking(move || check_room(&spool)).await {
             return;
         }
+        entry.set_unrecorded();
         tokio::select! {
             () = tokio::time::sleep(STORE_DELAY) => {}
             () = entry.cancel.cancelled() => return,

@@ -354,6 +354,24 @@ impl From<SubmitError> for ApiError {
                 let refusal = Self::new(Code::QueueFull, format!("{error}; try again later"));
                 Self { retry_after: Some(retry_after), ..refusal }
             }
+            SubmitError::BacklogFull { retry_after, .. } => {
+                let refusal = Self::new(Code::QueueFull, format!("{error}; try again later"));
+                Self { retry_after: Some(retry_after), ..refusal }
+            }
+            SubmitError::DiskLow { free_mb, reserve_mb } => {
+                tracing::warn!(
+                    free_mb,
+                    reserve_mb,
+                    "the disk of the data folder is low; new work is refused"
+                );
+                Self::new(
+                    Code::StorageFailed,
+                    format!(
+                        "the disk of this server is low ({free_mb} MiB left, {reserve_mb} MiB must stay free); \
+                             purge executions, or try again later"
+                    ),
+                )
+            }
             SubmitError::KeyReused => Self::new(Code::IdempotencyKeyReused, error.to_string()),
             SubmitError::Draining => Self::new(Code::Draining, error.to_string()),
             SubmitError::Storage(error) => {

@@ -125,6 +125,7 @@ impl State {
                 "the server is shutting down and takes no new executions",
             ));
         }
+        self.app.service.check_disk()?;
         self.readiness.check(self.app.service.sandbox()).await
     }
 }

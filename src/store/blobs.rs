@@ -207,6 +207,8 @@ impl Blobs {
         failpoint::pass("blob.discarded");
         match discarded {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // A full disk has no room for the new name; this frees some, and may take a while.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => fs::remove_file(self.path(hash)),
             other => other,
         }
     }

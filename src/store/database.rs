@@ -64,7 +64,13 @@ pub enum DatabaseError {
         /// The newest that this binary knows.
         known: i64,
     },
-    /// It can't be read or written: permissions, a full disk, or another process that does not let go.
+    /// Its disk is full.
+    #[error("the disk of the database {path} is full; free some of it, or purge executions")]
+    Full {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It can't be read or written: permissions, a broken disk, or another process that does not let go.
     #[error(
         "the database {path} can't be used ({detail}); make its folder writable and its disk roomy, or give another with --data-dir"
     )]
@@ -116,6 +122,7 @@ impl Database {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 DatabaseError::Damaged { path, detail }
             }
+            Some(ErrorCode::DiskFull) => DatabaseError::Full { path },
             _ => DatabaseError::Unusable { path, detail },
         }
     }
@@ -159,12 +166,9 @@ impl Database {
         let unusable = |error: &dyn std::fmt::Display| self.unusable(error);
         let new = tempfile::Builder::new().prefix("new-").suffix(".db").tempfile_in(folder);
         let new = new.map_err(|error| unusable(&error))?;
+        self.prepare(new.path())?;
         let mut connection = self.connect_to(new.path())?;
-        self.migrate(&mut connection).and_then(|()| {
-            connection
-                .pragma_update(None, "application_id", APPLICATION_ID)
-                .map_err(|error| self.error(&error))
-        })?;
+        self.migrate(&mut connection)?;
         connection.close().map_err(|(_, error)| self.error(&error))?;
         new.as_file().sync_all().map_err(|error| unusable(&error))?;
         match new.persist_noclobber(&self.path) {
@@ -175,6 +179,16 @@ impl Database {
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(unusable(&error.error)),
         }
+    }
+
+    /// Lets pages that removals leave go back to the disk, which only a file without tables can be told.
+    fn prepare(&self, path: &Path) -> Result<(), DatabaseError> {
+        let prepared = Connection::open(path).and_then(|connection| {
+            connection.execute_batch(&format!(
+                "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA application_id = {APPLICATION_ID};"
+            ))
+        });
+        prepared.map_err(|error| self.error(&error))
     }
 
     fn connect_to(&self, path: &Path) -> Result<Connection, DatabaseError> {

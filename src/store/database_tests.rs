@@ -30,6 +30,16 @@ fn assert_damaged(folder: &tempfile::TempDir) {
 }
 
 #[test]
+fn a_fresh_one_can_give_pages_back_and_reading_it_writes_nothing() {
+    let folder = folder();
+    let database = Database::open(folder.path()).unwrap();
+    let connection = database.connect().unwrap();
+    assert_eq!(pragma::<i64>(&connection, "auto_vacuum").unwrap(), 2, "incremental");
+    let log = std::fs::metadata(file(&folder).with_extension("db-wal")).map_or(0, |log| log.len());
+    assert_eq!(log, 0, "a connection that changes nothing writes nothing");
+}
+
+#[test]
 fn a_fresh_one_is_made_whole_and_for_its_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();

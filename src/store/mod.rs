@@ -7,6 +7,7 @@ mod database;
 mod keys;
 mod readers;
 mod records;
+mod reserve;
 mod retention;
 #[allow(clippy::module_inception, reason = "the type that the module is about")]
 mod store;

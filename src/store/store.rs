@@ -11,6 +11,7 @@ use crate::failpoint;
 use crate::store::blobs::{Blobs, ContentHash, Hold, Pin};
 use crate::store::readers::Readers;
 use crate::store::records::{self, Acceptance, Accepted, Ending, Kept, Unfinished};
+use crate::store::reserve::Reserve;
 use crate::store::retention::{self, Gone, RetentionPolicy};
 use crate::store::writer::{Durability, Writer};
 use crate::store::{DataDir, DataDirError, Database, DatabaseError};
@@ -30,6 +31,7 @@ struct Inner {
     blobs: Arc<Blobs>,
     /// Finished executions that are kept.
     kept: AtomicUsize,
+    reserve: Arc<Reserve>,
 }
 
 /// Why the store failed.
@@ -67,11 +69,13 @@ impl Store {
         let kept = kept.map_err(|error| database.error(&error))?;
         let blobs = Blobs::open(data.blobs(), data.trash())?;
         failpoint::pass("start.blobs");
+        let reserve = Arc::new(Reserve::new(root));
         Ok(Self(Arc::new(Inner {
             blobs: Arc::new(blobs),
-            writer: Writer::start(database.clone())?,
+            writer: Writer::start(database.clone(), Arc::clone(&reserve))?,
             readers: Arc::new(Readers::open(database)?),
             kept: AtomicUsize::new(usize::try_from(kept).unwrap_or(0)),
+            reserve,
             data,
         })))
     }
@@ -80,6 +84,23 @@ impl Store {
     #[must_use]
     pub fn data(&self) -> &DataDir {
         &self.0.data
+    }
+
+    /// Bytes that are free on the disk of the data folder.
+    ///
+    /// # Errors
+    /// The folder is gone or can't be read.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        self.0.reserve.free()
+    }
+
+    /// Keeps some room for removals on a full disk, where that is not kept and the disk has enough.
+    ///
+    /// # Errors
+    /// The disk refuses it.
+    pub async fn keep_reserve(&self) -> Result<(), StoreError> {
+        let reserve = Arc::clone(&self.0.reserve);
+        Ok(blocking(move || reserve.keep()).await?)
     }
 
     /// Finished executions that are kept.
@@ -225,7 +246,7 @@ impl Store {
     /// The database can't be written.
     pub async fn purge(&self, tenant: String, id: Uuid) -> Result<(), StoreError> {
         let purge = move |connection: &Connection| retention::purge(connection, &tenant, id);
-        let gone = self.0.writer.write("purge", Durability::Process, purge).await?;
+        let gone = self.0.writer.free("purge", purge).await?;
         self.forgotten(gone).await
     }
 
@@ -243,7 +264,7 @@ impl Store {
         self.collect(self.0.blobs.released()).await?;
         loop {
             let old = move |connection: &Connection| retention::expire_by_age(connection, &policy, now_ms);
-            let gone = writer.write("expire_age", Durability::Process, old).await?;
+            let gone = writer.free("expire_age", old).await?;
             let more = gone.is_full();
             self.forgotten(gone).await?;
             if !more {
@@ -255,7 +276,7 @@ impl Store {
                 let tenant = tenant.clone();
                 let much =
                     move |connection: &Connection| retention::expire_of_tenant(connection, &policy, &tenant);
-                let gone = writer.write("expire_tenant", Durability::Process, much).await?;
+                let gone = writer.free("expire_tenant", much).await?;
                 let more = gone.is_full();
                 self.forgotten(gone).await?;
                 if !more {
@@ -264,7 +285,7 @@ impl Store {
             }
         }
         let keys = move |connection: &Connection| records::expire_keys(connection, now_ms);
-        Ok(writer.write("expire_keys", Durability::Process, keys).await?)
+        Ok(writer.free("expire_keys", keys).await?)
     }
 
     async fn forgotten(&self, gone: Gone) -> Result<(), StoreError> {
@@ -305,16 +326,16 @@ impl Store {
         }
         let blobs = Arc::clone(&self.0.blobs);
         let discard = move |connection: &Connection| -> rusqlite::Result<std::io::Result<()>> {
-            for file in files {
-                if !records::is_named(connection, file)?
-                    && let Err(error) = blobs.discard(file)
+            for file in &files {
+                if !records::is_named(connection, *file)?
+                    && let Err(error) = blobs.discard(*file)
                 {
                     return Ok(Err(error));
                 }
             }
             Ok(Ok(()))
         };
-        self.0.writer.write("discard", Durability::Process, discard).await??;
+        self.0.writer.free("discard", discard).await??;
         let blobs = Arc::clone(&self.0.blobs);
         Ok(blocking(move || blobs.empty_trash()).await?)
     }

@@ -60,7 +60,7 @@ async fn post(server: &Server, route: &str, code: &str) -> (u16, Value) {
 async fn a_full_disk_refuses_what_it_can_not_keep_and_loses_nothing() {
     let disk = SmallDisk::mount("size=12m");
     let data = tempfile::tempdir_in(disk.0.path()).unwrap();
-    let server = Server::start_on(data, &[]).await;
+    let server = Server::start_on(data, &["--data-reserve-mb", "1"]).await;
     let before = server.eval(&json!({"language": "bash", "code": "echo before"})).await;
     let running = server.submit_code("bash", "echo up; sleep 2; echo done").await;
     server.wrote(&running, "up").await;
@@ -85,8 +85,109 @@ async fn a_full_disk_refuses_what_it_can_not_keep_and_loses_nothing() {
     println!("P15  a full disk: 3 of 3 requests refused, what was acknowledged before is whole");
 
     let data = server.crash().await;
-    let server = Server::start_on(data, &[]).await;
+    let server = Server::start_on(data, &["--data-reserve-mb", "1"]).await;
     assert_eq!(server.get(&running).await, result);
+    server.finish().await;
+}
+
+/// Leaves 3 MiB that no other execution leaves.
+fn leaves(number: usize) -> String {
+    format!("echo {number}; head -c 3145728 /dev/urandom > left.bin")
+}
+
+/// Runs such programs until the disk is low; gives their ids.
+async fn until_low(server: &Server) -> Vec<String> {
+    let mut ids = Vec::new();
+    loop {
+        let (status, answer) = post(server, "exec/sync", &leaves(ids.len())).await;
+        if status == 200 {
+            ids.push(answer["execution_id"].as_str().unwrap().to_owned());
+            assert!(ids.len() < 20, "the disk is small");
+            continue;
+        }
+        assert_eq!((status, &answer["code"]), (503, &json!("storage_failed")), "{answer:#}");
+        assert!(answer["detail"].as_str().unwrap().contains("the disk of this server is low"), "{answer:#}");
+        return ids;
+    }
+}
+
+/// Purges work on a disk without a free byte, and what they free is used again: nobody restarts anything.
+#[tokio::test]
+async fn a_full_disk_heals_by_purges() {
+    let disk = SmallDisk::mount("size=32m");
+    let data = tempfile::tempdir_in(disk.0.path()).unwrap();
+    let server = Server::start_on(data, &["--data-reserve-mb", "6"]).await;
+    // The reserve is taken by the first sweep.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let ids = until_low(&server).await;
+    assert!(ids.len() >= 4, "{}", ids.len());
+    let ready = server.client.get(format!("{}/readyz", server.url)).send().await.unwrap();
+    let ready: Value = ready.json().await.unwrap();
+    assert!(ready["detail"].as_str().unwrap().contains("6 MiB must stay free"), "{ready:#}");
+    disk.fill();
+    for id in &ids[..3] {
+        server.purge(id).await;
+        let gone = server.client.get(format!("{}/api/v1/executions/{id}", server.url)).send().await.unwrap();
+        assert_eq!(gone.status(), 404);
+    }
+    let kept = server.get(&ids[3]).await;
+    assert_eq!(kept["artifacts"][0]["path"], "left.bin", "{kept:#}");
+    let (status, after) = post(&server, "exec/sync", "echo after").await;
+    assert_eq!((status, &after["stdout"]), (200, &json!("after\n")), "{after:#}");
+    server.finish().await;
+}
+
+/// Retention does, too.
+#[tokio::test]
+async fn a_full_disk_heals_by_age() {
+    let disk = SmallDisk::mount("size=32m");
+    let data = tempfile::tempdir_in(disk.0.path()).unwrap();
+    let server = Server::start_on(data, &["--data-reserve-mb", "6", "--keep-seconds", "12"]).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let ids = until_low(&server).await;
+    disk.fill();
+    let began = std::time::Instant::now();
+    loop {
+        let (status, answer) = post(&server, "exec/sync", "echo after").await;
+        if status == 200 {
+            assert_eq!(answer["stdout"], "after\n", "{answer:#}");
+            break;
+        }
+        assert_eq!((status, &answer["code"]), (503, &json!("storage_failed")), "{answer:#}");
+        assert!(began.elapsed() < Duration::from_secs(40), "it never heals: {answer:#}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let gone =
+        server.client.get(format!("{}/api/v1/executions/{}", server.url, ids[0])).send().await.unwrap();
+    assert_eq!(gone.status(), 404);
+    server.finish().await;
+}
+
+/// A caller that waits hears of it instead of waiting for room; the execution ends once there is some.
+#[tokio::test]
+async fn a_caller_that_waits_is_answered_on_a_full_disk() {
+    let disk = SmallDisk::mount("size=24m");
+    let data = tempfile::tempdir_in(disk.0.path()).unwrap();
+    let server = Server::start_on(data, &["--data-reserve-mb", "1"]).await;
+    let waiting = async {
+        let began = std::time::Instant::now();
+        let answer =
+            post(&server, "exec/sync", "echo up; sleep 3; head -c 3000000 /dev/urandom > left.bin").await;
+        (answer, began.elapsed())
+    };
+    let filling = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        disk.fill();
+    };
+    let (((status, answer), took), ()) = tokio::join!(waiting, filling);
+    assert_eq!((status, &answer["code"]), (503, &json!("storage_failed")), "{answer:#}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    disk.free();
+    let began = std::time::Instant::now();
+    while server.get_health().await["running"] != 0 {
+        assert!(began.elapsed() < Duration::from_secs(30), "it never ends");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     server.finish().await;
 }
 
@@ -95,7 +196,8 @@ async fn a_full_disk_refuses_what_it_can_not_keep_and_loses_nothing() {
 async fn a_disk_without_inodes_loses_nothing() {
     let disk = SmallDisk::mount("size=64m,nr_inodes=2000");
     let data = tempfile::tempdir_in(disk.0.path()).unwrap();
-    let server = Server::start_on(data, &[]).await;
+    let small = ["--data-reserve-mb", "1"];
+    let server = Server::start_on(data, &small).await;
     let before = server.eval(&json!({"language": "bash", "code": "echo before"})).await;
     let running = server.submit_code("bash", "echo up; sleep 2; echo done; echo left > left.txt").await;
     server.wrote(&running, "up").await;
@@ -130,7 +232,7 @@ async fn a_disk_without_inodes_loses_nothing() {
     }
     assert_eq!(post(&server, "eval", "echo after").await.1["stdout"], "after\n");
     let data = server.crash().await;
-    let server = Server::start_on(data, &[]).await;
+    let server = Server::start_on(data, &small).await;
     assert_eq!(server.get(&running).await, result);
     server.finish().await;
 }

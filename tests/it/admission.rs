@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use reqwest::Method;
 
 use crate::keys::{User, spec};
-use crate::test_app::{Answer, TestApp, fake};
+use crate::test_app::{Answer, TestApp, fake, tar_of};
 
 #[tokio::test]
 async fn a_tenant_at_its_limit_waits_and_others_pass() {
@@ -139,5 +139,36 @@ async fn ten_thousand_submissions_at_once_are_run_or_refused() {
         assert_eq!(done.assert_ok()["status"], "completed", "{}", done.body);
     }
     assert_eq!(app.sandbox.jobs(), accepted.len(), "each of them ran, and nothing else");
+    app.finish().await;
+}
+
+/// The disk is shared, too: a queue of large projects is bounded by its bytes.
+#[tokio::test]
+async fn projects_that_wait_are_bounded_by_their_bytes() {
+    let app = TestApp::with(|config| {
+        config.workers = Some(1);
+        config.queue_mb = 1;
+    })
+    .await;
+    let running = app.submit("hang").await;
+    app.until(&running, "running").await;
+    let large = || {
+        let tar = tar_of(&[("main.py", b"1"), ("data.bin", &[7; 600_000][..])]);
+        reqwest::multipart::Form::new().part("tar", reqwest::multipart::Part::bytes(tar))
+    };
+    let first = app.post_form("/api/v1/exec/async", large()).await;
+    assert_eq!(first.status, 202, "{}", first.body);
+    let second = app.post_form("/api/v1/exec/async", large()).await;
+    assert!(second.assert_problem(429, "queue_full").contains("your executions hold too many bytes"));
+    assert!(second.headers.contains_key("retry-after"));
+    // Small ones still pass, and what ends makes room.
+    assert_eq!(app.post_json("/api/v1/exec/async", &fake("exit 0")).await.status, 202);
+    let waiting = format!("/api/v1/executions/{}", first.body["execution_id"].as_str().unwrap());
+    app.delete(&waiting).await.assert_ok();
+    let third = app.post_form("/api/v1/exec/async", large()).await;
+    assert_eq!(third.status, 202, "{}", third.body);
+    app.delete(&running).await.assert_ok();
+    app.until(&format!("/api/v1/executions/{}", third.body["execution_id"].as_str().unwrap()), "completed")
+        .await;
     app.finish().await;
 }

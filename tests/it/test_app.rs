@@ -115,6 +115,9 @@ impl TestApp {
             queue_length: config.queue_length,
             tenant_queue_length: config.tenant_queue_length(),
             tenant_concurrency: config.tenant_concurrency(0),
+            backlog_bytes: config.backlog_bytes(),
+            tenant_backlog_bytes: config.tenant_backlog_bytes(),
+            data_reserve_bytes: config.data_reserve_bytes(),
             retention: RetentionPolicy { age: Duration::from_secs(600), count: 50_000, bytes: 1 << 30 },
         };
         let on_finish = server::count_finished(&metrics);
