@@ -102,11 +102,20 @@ impl Project {
         self.spool.frames()
     }
 
+    /// SHA-256 of the frames, where somebody else keeps them: whoever sends them to a runner checks it.
+    #[must_use]
+    pub fn sha256(&self) -> Option<[u8; 32]> {
+        match &self.spool {
+            Spool::Kept(_, sha256) => Some(*sha256),
+            Spool::Memory(_) | Spool::Scratch(_) => None,
+        }
+    }
+
     /// A project that was accepted before, of `bytes` in all: its frames were kept. The entries are not; they were needed
     /// to find how it starts.
     #[must_use]
-    pub fn kept(frames: PathBuf, count: u64, bytes: u64) -> Self {
-        Self { entries: Vec::new(), count, bytes, spool: Spool::Kept(frames), folder: PathBuf::new() }
+    pub fn kept(frames: PathBuf, sha256: [u8; 32], count: u64, bytes: u64) -> Self {
+        Self { entries: Vec::new(), count, bytes, spool: Spool::Kept(frames, sha256), folder: PathBuf::new() }
     }
 
     /// The same from frames that are at hand; where they are many, they go to a new file in `spool`.

@@ -23,8 +23,8 @@ pub(super) enum Spool {
     Memory(Bytes),
     /// In a file that goes when this is dropped.
     Scratch(TempPath),
-    /// In a file that somebody else keeps.
-    Kept(PathBuf),
+    /// In a file that somebody else keeps, with the SHA-256 of its content.
+    Kept(PathBuf, [u8; 32]),
 }
 
 /// A project's frames, to be read.
@@ -41,7 +41,7 @@ impl Spool {
         match self {
             Self::Memory(bytes) => Frames::Memory(bytes),
             Self::Scratch(path) => Frames::File(path),
-            Self::Kept(path) => Frames::File(path),
+            Self::Kept(path, _) => Frames::File(path),
         }
     }
 
@@ -72,7 +72,7 @@ impl Spool {
                 write(&mut file)?;
                 file.flush()
             }
-            Self::Kept(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Kept(..) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

@@ -50,6 +50,6 @@ async fn keep_project(store: &Store, spec: &mut ExecutionSpec) -> Result<(Vec<u8
         return Ok((tokio::fs::read(&spool).await?, Vec::new()));
     }
     let pin = store.take_file(spool, None, true).await?;
-    spec.project = Project::kept(pin.path(), spec.project.count(), spec.project.bytes());
+    spec.project = Project::kept(pin.path(), pin.hash().0, spec.project.count(), spec.project.bytes());
     Ok((Vec::new(), vec![pin]))
 }

@@ -15,7 +15,7 @@ use crate::execution::spec::{Dependencies, ExecutionSpec, KeyShare, Stdin};
 use crate::execution::state::{Execution, Finished, Output, Status};
 use crate::limits::Limits;
 use crate::runtime::{Catalogue, Command};
-use crate::store::{ContentHash, Kept, Store, StoreError, Unfinished};
+use crate::store::{ContentHash, Kept, Store, StoreError, Unfinished, verify};
 
 /// A project or an output of at most this many bytes is kept in its record; more is a file beside it.
 pub(super) const INLINE: usize = 64 << 10;
@@ -125,7 +125,7 @@ pub(super) fn spec(
         None => Project::restored(&left.project, work.project_bytes, spool)?,
         Some(hash) => {
             let hash = ContentHash::from_hex(hash).ok_or_else(|| unreadable("a project", &"no such file"))?;
-            Project::kept(store.path_of(hash), work.project_count, work.project_bytes)
+            Project::kept(store.path_of(hash), hash.0, work.project_count, work.project_bytes)
         }
     };
     Ok(Ok(ExecutionSpec {
@@ -174,7 +174,11 @@ pub(super) async fn read(
         serde_json::from_str(&kept.result).map_err(|error| unreadable("the record of a result", &error))?;
     let output = match ended.output_file.as_deref().and_then(ContentHash::from_hex) {
         None => in_record(kept.output.into(), ended.output),
-        Some(hash) => in_file(store.path_of(hash), ended.output).await?,
+        Some(hash) => {
+            let path = store.path_of(hash);
+            check_file(path.clone(), ended.output, hash).await?;
+            in_file(path, ended.output).await?
+        }
     };
     let output = output
         .ok_or_else(|| unreadable("the record of an output", &"it has another length than was written"))?;
@@ -202,6 +206,13 @@ fn in_record(mut rest: Bytes, lengths: [usize; 4]) -> Option<Output<Content>> {
     }
     let [stdout, stderr, compile_stdout, compile_stderr] = lengths.map(|length| rest.split_to(length));
     Some(Output { stdout, stderr, compile_stdout, compile_stderr }.into())
+}
+
+/// Holds a file of output against its hash: it is read in parts later, which can't be.
+async fn check_file(path: PathBuf, lengths: [usize; 4], hash: ContentHash) -> Result<(), StoreError> {
+    let size = lengths.iter().sum::<usize>() as u64;
+    let check = move || verify(&mut std::fs::File::open(path)?, size, hash);
+    Ok(tokio::task::spawn_blocking(check).await.map_err(std::io::Error::other)??)
 }
 
 /// Parts of one file, to be read when somebody does; `None` where they are not all of it.

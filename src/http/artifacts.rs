@@ -10,8 +10,6 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
-use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
 
 use crate::execution::state::{Execution, Finished};
@@ -21,10 +19,8 @@ use crate::http::error::{ApiError, Code, Problems};
 use crate::http::executions::{IdPath, id};
 use crate::http::result::{ArtifactItem, artifacts};
 use crate::sandbox::Artifact;
-use crate::store::{Hold, Scope};
+use crate::store::{ContentHash, Hold, Scope, verified};
 
-/// Bytes that go to the connection at a time.
-const PIECE: usize = 64 << 10;
 /// A tar archive is made of these.
 const BLOCK: u64 = 512;
 
@@ -86,9 +82,11 @@ pub(super) async fn one(
     let artifact = finished
         .and_then(|finished| finished.artifacts.iter().find(|artifact| artifact.path.as_bytes() == path))
         .ok_or_else(|| ApiError::new(Code::NotFound, "this execution has no such artifact"))?;
-    let file = File::open(&artifact.file).await.map_err(|error| gone(&error))?;
+    let mut content = Box::pin(content(artifact).await.map_err(|error| gone(&error))?);
+    // A small file that was changed on the disk is told as our failure; of a larger one the answer breaks off.
+    let first = content.next().await.transpose().map_err(|error| ApiError::internal(&error))?;
     let name = artifact.path.rsplit('/').next().unwrap_or_default();
-    let stream = ReaderStream::with_capacity(file, PIECE);
+    let stream = stream::iter(first.map(Ok)).chain(content);
     Ok(download("application/octet-stream", name).body(SizedStream::new(artifact.size, stream)))
 }
 
@@ -180,6 +178,13 @@ fn gone(error: &io::Error) -> ApiError {
     }
 }
 
+/// The content of an artifact, exactly as the program left it.
+async fn content(artifact: &Artifact) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
+    let hash = ContentHash::from_hex(&artifact.sha256).ok_or(io::ErrorKind::InvalidData)?;
+    let file = File::open(&artifact.file).await?.into_std().await;
+    Ok(verified(file, artifact.size, hash))
+}
+
 /// What stands before a file's content; long names take more than one block.
 fn tar_head(artifact: &Artifact) -> io::Result<Bytes> {
     let mut head = tar::Header::new_gnu();
@@ -205,8 +210,7 @@ fn tar_stream(finished: Arc<Finished>, hold: Hold) -> impl Stream<Item = io::Res
 /// The head, the content, and what fills it up to whole blocks.
 async fn tar_entry(artifact: &Artifact) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
     let head = tar_head(artifact)?;
-    let file = File::open(&artifact.file).await?;
-    let content = ReaderStream::with_capacity(file.take(artifact.size), PIECE);
+    let content = content(artifact).await?;
     let padding = artifact.size.next_multiple_of(BLOCK) - artifact.size;
     Ok(stream::iter([Ok(head)]).chain(content).chain(stream::iter([Ok(zeros(padding))])))
 }

@@ -45,7 +45,7 @@ impl ContentHash {
         hex::decode_to_slice(text, &mut hash).ok().map(|()| Self(hash))
     }
 
-    fn of_file(file: &mut File) -> io::Result<Self> {
+    pub(super) fn of_file(file: &mut File) -> io::Result<Self> {
         let mut hash = Sha256::new();
         let mut piece = vec![0; PIECE];
         loop {

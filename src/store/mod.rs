@@ -13,6 +13,7 @@ mod retention;
 mod store;
 #[cfg(test)]
 mod tests;
+mod verified;
 mod writer;
 
 pub use blobs::{ContentHash, Hold, Pin};
@@ -22,3 +23,4 @@ pub use keys::{ApiKey, KeySpec, Keys, LintRule, PREFIX as KEY_PREFIX, Scope, Unk
 pub use records::{Acceptance, Accepted, Ending, Kept, Unfinished};
 pub use retention::RetentionPolicy;
 pub use store::{Store, StoreError};
+pub use verified::{verified, verify};

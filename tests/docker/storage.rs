@@ -237,6 +237,33 @@ async fn a_disk_without_inodes_loses_nothing() {
     server.finish().await;
 }
 
+/// Changes one byte in the middle of the largest file that the data folder keeps by its content.
+fn change_a_blob(data: &Path) {
+    let folders = std::fs::read_dir(data.join("blobs")).unwrap().flatten();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).unwrap().flatten());
+    let largest = files.max_by_key(|file| file.metadata().unwrap().len()).expect("a file is kept").path();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&largest, bytes).unwrap();
+}
+
+/// A project that was acknowledged and has changed on the disk since is our failure, and never runs.
+#[tokio::test]
+async fn a_project_that_was_changed_on_the_disk_does_not_run() {
+    let server = Server::start_with(&["--workers", "1"]).await;
+    let first = server.submit_code("bash", "echo up; sleep 60").await;
+    server.wrote(&first, "up").await;
+    let files = [("main.sh", &b"echo it ran"[..]), ("data.bin", &[7; 300_000])];
+    let id = server.submit(&crate::projects::tar_of(&files), &json!({"language": "bash"})).await;
+    change_a_blob(server.data.path());
+    server.kill(&first).await;
+    let result = server.wait(&id).await;
+    assert_eq!((&result["status"], &result["reason"]), (&json!("failed"), &json!("internal")), "{result:#}");
+    assert!(result["stdout"].as_str().unwrap_or_default().is_empty(), "{result:#}");
+    server.finish().await;
+}
+
 /// What an operator sees of a server that does not start.
 fn complaint(data: &Path) -> String {
     let refused = Command::new(EXECBOX)

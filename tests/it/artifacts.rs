@@ -120,3 +120,59 @@ async fn before_the_end_there_are_none() {
     app.delete(&path).await;
     app.finish().await;
 }
+
+/// Changes one byte in the middle of the file with this content hash.
+fn change(app: &TestApp, sha256: &str) {
+    let file = app.data().join("blobs").join(&sha256[..2]).join(&sha256[2..]);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// What was changed on the disk is never given out whole: a small file is told as our failure, of a large one the answer
+/// breaks off, and so does the archive of all.
+#[tokio::test]
+async fn a_file_that_was_changed_on_the_disk_is_never_given_out() {
+    let app = TestApp::start().await;
+    for (behaviour, status) in [("artifacts", 500), ("large_artifact", 200)] {
+        let path = app.submit(behaviour).await;
+        let result = app.until(&path, "completed").await;
+        let artifact = &result["artifacts"][0];
+        let url = app.url(&format!("{path}/artifacts/{}", artifact["path"].as_str().unwrap()));
+        assert_eq!(app.client.get(&url).send().await.unwrap().status(), 200);
+        change(&app, artifact["sha256"].as_str().unwrap());
+        let answer = app.client.get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{behaviour}");
+        if status == 200 {
+            assert!(answer.bytes().await.is_err(), "{behaviour}: it came whole");
+        }
+        // A short one may break off before its head is out.
+        if let Ok(all) = app.client.get(app.url(&format!("{path}/artifacts.tar"))).send().await {
+            assert!(all.bytes().await.is_err(), "{behaviour}: the archive came whole");
+        }
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn output_that_was_changed_on_the_disk_is_never_given_out() {
+    let app = TestApp::start().await;
+    let path = app.submit("print 1").await;
+    app.until(&path, "completed").await;
+    let blobs: Vec<_> = std::fs::read_dir(app.data().join("blobs"))
+        .unwrap()
+        .flatten()
+        .flat_map(|folder| {
+            let name = folder.file_name().into_string().unwrap();
+            std::fs::read_dir(folder.path())
+                .unwrap()
+                .flatten()
+                .map(move |file| format!("{name}{}", file.file_name().to_str().unwrap()))
+        })
+        .collect();
+    assert_eq!(blobs.len(), 1, "{blobs:?}");
+    change(&app, &blobs[0]);
+    app.get(&path).await.assert_problem(503, "storage_failed");
+    app.finish().await;
+}

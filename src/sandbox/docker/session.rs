@@ -9,6 +9,7 @@ use std::time::Duration;
 use bollard::container::LogOutput;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -191,17 +192,23 @@ async fn write(
         }
         input.write_all(&head).await?;
         if let Some(project) = project {
-            copy(project, input).await?;
+            if !copy(project, job.spec.project.sha256(), input).await? {
+                return Ok(false);
+            }
             let mut go = Vec::new();
             encode(Kind::Go, &[], &mut go);
             input.write_all(&go).await?;
         }
         input.flush().await?;
-        write_stdin(input, &job.spec.stdin, credit, until.ended).await
+        write_stdin(input, &job.spec.stdin, credit, until.ended).await.map(|()| true)
     };
     let sent = tokio::select! {
-        // A broken pipe: the runner is gone, which the reader finds out with the reason.
-        sent = work => Some(sent.is_ok()),
+        sent = work => match sent {
+            // A program whose files have changed must not start.
+            Ok(false) => return Err(changed().into()),
+            // A broken pipe: the runner is gone, which the reader finds out with the reason.
+            sent => Some(sent.is_ok()),
+        },
         () = until.cancel.cancelled() => None,
     };
     if let Some(whole) = sent {
@@ -222,27 +229,44 @@ async fn write(
 /// Pieces of the project's file.
 const PIECE: usize = 4 * DATA_CHUNK;
 
-/// Reads the next piece while this one goes in.
-async fn copy(project: File, input: &mut Input) -> std::io::Result<()> {
-    let mut next = read(project, Vec::with_capacity(PIECE));
+/// Reads the next piece while this one goes in. False where the content does not have the hash that is expected.
+async fn copy(project: File, sha256: Option<[u8; 32]>, input: &mut Input) -> std::io::Result<bool> {
+    let reading = Reading { project, seen: sha256.map(|_| Sha256::new()) };
+    let mut next = read(reading, Vec::with_capacity(PIECE));
     let mut spare = Vec::with_capacity(PIECE);
     loop {
-        let (project, piece) = next.await??;
+        let (reading, piece) = next.await??;
         if piece.is_empty() {
-            return Ok(());
+            return Ok(reading.seen.map(|seen| seen.finalize().into()) == sha256);
         }
-        next = read(project, spare);
+        next = read(reading, spare);
         input.write_all(&piece).await?;
         spare = piece;
     }
 }
 
-fn read(mut project: File, mut piece: Vec<u8>) -> JoinHandle<std::io::Result<(File, Vec<u8>)>> {
+/// The project's file, and the hash of what was read of it where that is needed.
+struct Reading {
+    project: File,
+    seen: Option<Sha256>,
+}
+
+fn read(mut reading: Reading, mut piece: Vec<u8>) -> JoinHandle<std::io::Result<(Reading, Vec<u8>)>> {
     tokio::task::spawn_blocking(move || {
         piece.clear();
-        project.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
-        Ok((project, piece))
+        reading.project.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
+        if let Some(seen) = &mut reading.seen {
+            seen.update(&piece);
+        }
+        Ok((reading, piece))
     })
+}
+
+fn changed() -> std::io::Error {
+    std::io::Error::new(
+        std::io::ErrorKind::InvalidData,
+        "the project has changed on the disk since it was accepted",
+    )
 }
 
 /// Until all is sent, or the runner has reported: then it stops between two frames.
