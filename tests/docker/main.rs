@@ -23,6 +23,7 @@
 //! - [`lifecycle`]: kill, drain, a server that dies, containers and images removed from outside.
 //! - [`engine_faults`]: an Engine that fails in one call, hangs, or goes away; [`fault_proxy`] is how.
 //! - [`engine_restarts`]: a [`private_engine`] that is stopped, killed and halted while programs run.
+//! - [`first_start`]: an Engine that has not been started before, with nothing in its data root.
 //! - [`dependencies`]: packages that requests ask for, installed once and used without a network; [`node_packages`]: those of node;
 //!   [`cargo_packages`]: crates; [`r_packages`]: R's.
 //! - [`hostile_packages`]: what the code of packages finds and uses up, from a [`package_index`] of the tests' own.
@@ -69,6 +70,7 @@ mod examples;
 mod exhaustion;
 mod fault_proxy;
 mod figures;
+mod first_start;
 mod host_reach;
 mod hostile_packages;
 mod images;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::query_parameters::InspectNetworkOptions;
@@ -51,12 +51,7 @@ impl Index {
 
     /// With the files that this makes, by path, of its URL.
     pub async fn of(files: impl FnOnce(&str) -> HashMap<String, Vec<u8>>) -> Self {
-        let bridge =
-            engine::engine().await.inspect_network("bridge", None::<InspectNetworkOptions>).await.unwrap();
-        let config = bridge.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-        let gateway =
-            config.into_iter().find_map(|config| config.gateway).expect("the bridge has an address");
-        let listener = TcpListener::bind((gateway.as_str(), 0)).unwrap();
+        let listener = TcpListener::bind((bridge_address().await, 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (asked, files) = (Arc::new(Mutex::new(Vec::new())), files(&url));
         let log = Arc::clone(&asked);
@@ -76,6 +71,20 @@ impl Index {
     pub fn flag(&self) -> String {
         format!("--registry=pip={}", self.url)
     }
+}
+
+/// Address of this machine on the Engine's bridge: the one that the kernel would send from to a container there. On its
+/// first start an Engine tells the subnet of its bridge, and no gateway.
+async fn bridge_address() -> IpAddr {
+    let bridge =
+        engine::engine().await.inspect_network("bridge", None::<InspectNetworkOptions>).await.unwrap();
+    let mut ranges = bridge.ipam.and_then(|ipam| ipam.config).unwrap_or_default().into_iter();
+    let subnet = ranges.find_map(|range| range.subnet?.split('/').next()?.parse::<Ipv4Addr>().ok());
+    let first = u32::from(subnet.expect("the bridge has an IPv4 subnet")) + 1;
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Sends nothing. Where that address is the bridge's own, the answer is the same.
+    socket.connect((Ipv4Addr::from(first), 1)).unwrap();
+    socket.local_addr().unwrap().ip()
 }
 
 fn answer(stream: TcpStream, files: &HashMap<String, Vec<u8>>, log: &Mutex<Vec<String>>) {

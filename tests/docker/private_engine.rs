@@ -1,6 +1,7 @@
 //! An Engine of the test's own, to be stopped and killed: its own socket, folders and, so that it leaves the first one's
 //! bridge alone, network namespace. Needs root, as the Engine does.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,15 +18,32 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct PrivateEngine {
     folder: tempfile::TempDir,
-    flags: &'static [&'static str],
+    flags: Vec<&'static str>,
     process: Child,
 }
+
+/// Flags of an Engine whose containers have no network.
+const NO_NETWORK: [&str; 2] = ["--bridge=none", "--iptables=false"];
+/// Brings up loopback in a new network namespace, by nothing but what `unshare` comes with. 9 is "up" and "loopback".
+const RAISE_LOOPBACK: &str = "mount -t sysfs sysfs /sys && echo 0x9 >/sys/class/net/lo/flags";
 
 impl PrivateEngine {
     /// With these flags beside those that keep it apart.
     pub async fn start(flags: &'static [&'static str]) -> Self {
+        Self::start_as([&NO_NETWORK, flags].concat()).await
+    }
+
+    /// With a bridge, in its own network namespace, and loopback: [`Self::inside`] runs whoever is to reach containers.
+    pub async fn start_with_bridge() -> Self {
+        let engine = Self::start_as(Vec::new()).await;
+        let raised = engine.inside("unshare").args(["--mount", "sh", "-c", RAISE_LOOPBACK]).status().unwrap();
+        assert!(raised.success(), "loopback of the Engine's namespace stays down");
+        engine
+    }
+
+    async fn start_as(flags: Vec<&'static str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let process = spawn(folder.path(), flags);
+        let process = spawn(folder.path(), &flags);
         let engine = Self { folder, flags, process };
         engine.answers().await;
         engine
@@ -38,6 +56,14 @@ impl PrivateEngine {
     /// For `--docker-host`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
+    }
+
+    /// A command in the Engine's network namespace that uses this Engine.
+    pub fn inside(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.process.id())).arg("--").arg(program);
+        command.env("DOCKER_HOST", self.host());
+        command
     }
 
     pub fn docker(&self) -> Docker {
@@ -53,7 +79,7 @@ impl PrivateEngine {
         assert!(self.ended(), "the Engine did not end");
         // A killed Engine takes its containerd along. Where nobody reaps that, its pid looks alive to the next one.
         std::fs::remove_file(self.folder.path().join("exec/containerd/containerd.pid")).ok();
-        self.process = spawn(self.folder.path(), self.flags);
+        self.process = spawn(self.folder.path(), &self.flags);
         self.answers().await;
     }
 
@@ -111,7 +137,7 @@ fn spawn(folder: &Path, flags: &[&str]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
     let at = |name: &str| folder.join(name).display().to_string();
     Command::new("unshare")
-        .args(["--net", "dockerd", "--bridge=none", "--iptables=false"])
+        .args(["--net", "dockerd"])
         .args(["--host", &format!("unix://{}", at("engine.sock"))])
         .args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")])
         .args(flags)
