@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Finds a working Docker Engine, or on Debian and Ubuntu installs and starts one. Safe to run again and again.
 #
-#   DOCKER_HOST              the Engine to use; only this one is tried when it is set
+#   DOCKER_HOST              the Engine to use, as unix:///PATH, /PATH, tcp://HOST:PORT or http://HOST:PORT; only this one
+#                            is tried when it is set
 #   EXECBOX_BASE_IMAGE       base of the runtime images (debian:trixie-slim)
 #   EXECBOX_DOCKERD_ARGS     more arguments for a dockerd that is started here. Beside another dockerd never
 #                            --bridge=none: it removes the other one's docker0
@@ -29,14 +30,18 @@ engine_curl() {
     shift
     case $address in
         unix://*) curl -fsS --unix-socket "${address#unix://}" "${@:1:$#-1}" "http://engine${*: -1}" ;;
-        tcp://*) curl -fsS "${@:1:$#-1}" "http://${address#tcp://}${*: -1}" ;;
+        tcp://* | http://*) curl -fsS "${@:1:$#-1}" "http://${address#*://}${*: -1}" ;;
         *) return 2 ;;
     esac
 }
 
 answers() {
-    case $1 in unix://*) [ -S "${1#unix://}" ] || return 1 ;; esac
-    if have curl && [[ $1 == unix://* || $1 == tcp://* ]]; then
+    case $1 in
+        unix://*) [ -S "${1#unix://}" ] || return 1 ;;
+        tcp://* | http://*) ;;
+        *) return 1 ;; # docker may speak it, execbox does not
+    esac
+    if have curl; then
         [ "$(engine_curl "$1" --max-time 5 /_ping 2>/dev/null)" = OK ]
     elif have docker; then
         DOCKER_HOST=$1 timeout 10 docker version >/dev/null 2>&1
@@ -69,15 +74,27 @@ find_engine() {
     return 1
 }
 
-# A socket that is there and may not be used needs a group, not another Engine.
+# A socket that is there and may not be used needs a group, not another Engine. Never root's group.
 refuse_forbidden_socket() {
-    local address path
+    local address path group way_in
     while read -r address; do
         path=${address#unix://}
         if [ -S "$path" ] && [ ! -w "$path" ]; then
-            fail "$path is there, but $(id -un) may not use it. Run as root, or: sudo usermod -aG docker $(id -un), and log in again."
+            group=$(stat -Lc %G "$path")
+            way_in="or: sudo usermod -aG $group $(id -un), and log in again"
+            if [ "$group" = root ]; then way_in="or as the user whose Engine it is"; fi
+            fail "$path is there, but $(id -un) may not use it. Run as root, $way_in."
         fi
     done < <(addresses)
+}
+
+# What execbox itself refuses, before anything is installed for it.
+check_address() {
+    case $DOCKER_HOST in
+        '' | unix://?* | tcp://?* | http://?*) ;;
+        /*) DOCKER_HOST=unix://$DOCKER_HOST ;;
+        *) fail "DOCKER_HOST=$DOCKER_HOST is no address that execbox can use; write unix:///run/docker.sock, tcp://HOST:PORT or http://HOST:PORT, or unset it to use a local Engine." ;;
+    esac
 }
 
 # --- install ------------------------------------------------------------------------------------------------------
@@ -184,6 +201,7 @@ base_can_be_had() {
 }
 
 main() {
+    check_address
     if ! find_engine; then
         refuse_forbidden_socket
         if [ -n "$DOCKER_HOST" ] && [[ $DOCKER_HOST != unix://* ]]; then

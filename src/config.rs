@@ -1,6 +1,7 @@
 //! Every setting of the server with its default: the only place that reads the environment or holds a default
 //! number. A flag wins over the environment, which wins over the TOML file, which wins over the default.
 
+mod engine_address;
 mod packages;
 
 use std::net::SocketAddr;
@@ -47,7 +48,8 @@ pub struct Config {
     #[arg(long, env = "EXECBOX_DATA_DIR", default_value = DATA_DIR, value_name = "DIR")]
     pub data_dir: PathBuf,
 
-    /// Docker Engine to use, like `unix:///run/docker.sock`. Default: DOCKER_HOST, else the usual sockets.
+    /// Docker Engine to use: `unix:///run/docker.sock`, the path alone, or `tcp://HOST:PORT`. Default: DOCKER_HOST, else
+    /// the usual sockets.
     #[arg(long, env = "EXECBOX_DOCKER_HOST", value_name = "URL")]
     pub docker_host: Option<String>,
 
@@ -440,11 +442,18 @@ impl Config {
     }
 
     /// The Engine's address: the setting, else `DOCKER_HOST`, else `None` for the usual sockets.
-    #[must_use]
+    ///
+    /// # Errors
+    /// It is no address, or of a kind that is not spoken; the sentence says what would be right, and who said it.
     #[allow(clippy::disallowed_methods)]
-    pub fn engine_address(&self) -> Option<String> {
+    pub fn engine_address(&self) -> Result<Option<String>, String> {
         let set = |address: &String| !address.is_empty();
-        self.docker_host.clone().filter(set).or_else(|| std::env::var("DOCKER_HOST").ok().filter(set))
+        let (name, address) = match self.docker_host.clone().filter(set) {
+            Some(address) => ("--docker-host", Some(address)),
+            None => ("DOCKER_HOST", std::env::var("DOCKER_HOST").ok().filter(set)),
+        };
+        let address = address.map(|address| engine_address::parse(&address)).transpose();
+        address.map_err(|why| format!("{name}: {why}"))
     }
 
     /// How long finished executions are kept.
@@ -541,7 +550,11 @@ mod tests {
     #[test]
     fn a_named_engine_wins() {
         let config = Config { docker_host: Some("unix:///x.sock".into()), ..Config::default() };
-        assert_eq!(config.engine_address().as_deref(), Some("unix:///x.sock"));
+        assert_eq!(config.engine_address(), Ok(Some("unix:///x.sock".into())));
+        let config = Config { docker_host: Some("ssh://x".into()), ..Config::default() };
+        assert!(
+            config.engine_address().unwrap_err().starts_with("--docker-host: the Engine's address `ssh://x`")
+        );
     }
 
     #[test]

@@ -25,7 +25,7 @@ const COMMANDS: &str = "commands";
 /// The part of the settings that the sandbox needs.
 pub(super) fn docker_config(config: &Config, instance: &str) -> Result<DockerConfig, Failure> {
     Ok(DockerConfig {
-        host: config.engine_address(),
+        host: config.engine_address().map_err(Failure::usage)?,
         oci_runtime: config.oci_runtime.clone(),
         uid_base: config.uid_base,
         runner: None,

@@ -15,7 +15,7 @@ use crate::server::EXECBOX;
 
 pub async fn sandbox(instance: &str) -> DockerSandbox {
     let config = DockerConfig {
-        host: Config::default().engine_address(),
+        host: Config::default().engine_address().unwrap(),
         oci_runtime: None,
         uid_base: 20_000,
         runner: Some(EXECBOX.into()),

@@ -1,6 +1,8 @@
 //! What an operator sees of keys and of a database that can't be used: the real binary, which gets nowhere near an
 //! Engine here.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -89,5 +91,60 @@ fn a_damaged_database_stops_the_start_and_says_what_to_do() {
             assert_eq!(code, Some(125), "{name}");
         }
         assert!(std::fs::read(&file).unwrap() == bytes, "{name}: the file is left as it was");
+    }
+}
+
+/// `execbox images list` with this address of the Engine, as another user than root where there is one to be.
+fn images_list(address: &str, as_nobody: bool) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let mut binary = std::path::PathBuf::from(env!("CARGO_BIN_EXE_execbox"));
+    if as_nobody {
+        // The folder of the build may be root's alone.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        binary = folder.path().join("execbox");
+        std::fs::copy(env!("CARGO_BIN_EXE_execbox"), &binary).unwrap();
+    }
+    let mut command = Command::new(binary);
+    command.args(["images", "list"]).current_dir("/").env("DOCKER_HOST", address);
+    command.env_remove("EXECBOX_DOCKER_HOST");
+    if as_nobody && nix::unistd::geteuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    command.output().unwrap()
+}
+
+/// A user outside the socket's group needs the group, not another Engine.
+#[test]
+fn an_engine_that_is_not_for_this_user_is_told_with_the_way_in() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = folder.path().join("engine.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    // Not even its owner, where that is who runs the tests; root gives it to a group, as packages of Docker do.
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o060)).unwrap();
+    let mut way_in = "Run as root, or";
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&socket, None, Some(6)).unwrap();
+        way_in = "Run as root, or: sudo usermod -aG disk nobody, and log in again";
+    }
+    let (text, code) = complaint(&images_list(socket.to_str().unwrap(), true));
+    assert_eq!(code, Some(125), "{text}");
+    let there = format!("{} is there, but ", socket.display());
+    assert!(text.contains(&there) && text.contains(way_in) && !text.contains("start one"), "{text}");
+}
+
+#[test]
+fn an_address_that_leads_to_no_engine_is_told_with_what_would() {
+    for (address, words, code) in [
+        ("ssh://me@far", "ssh -nNT -L", 2),
+        ("npipe:////./pipe/docker_engine", "Windows", 2),
+        ("https://far:2376", "TLS", 2),
+        ("docker.sock", "unix:///run/docker.sock", 2),
+        ("/no/such.sock", "unix:///no/such.sock: Socket not found", 125),
+        ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1: Connection refused", 125),
+    ] {
+        let (text, found) = complaint(&images_list(address, false));
+        assert!(text.contains(words) && found == Some(code), "{address}: {text}");
+        assert_eq!(code == 2, text.contains("DOCKER_HOST: the Engine's address `"), "{text}");
     }
 }

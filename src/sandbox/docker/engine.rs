@@ -16,6 +16,7 @@ use futures::StreamExt as _;
 use crate::failpoint;
 use crate::sandbox::SandboxError;
 use crate::sandbox::docker::circuit::Circuit;
+use crate::sandbox::docker::unreachable::Unreachable;
 
 /// Sockets that are tried in this order when nothing says otherwise.
 const SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
@@ -99,24 +100,34 @@ impl Engine {
             Some(host) => vec![host.to_owned()],
             None => SOCKETS.iter().map(|path| format!("unix://{path}")).collect(),
         };
-        let mut last = None;
+        let (mut tried, mut forbidden) = (Vec::new(), None);
         for address in candidates {
             match Self::connect_to(address).await {
                 Ok(engine) => return Ok(engine),
-                Err(error) => last = Some(error),
+                Err(Unreachable::Forbidden(why)) => forbidden = forbidden.or(Some(why)),
+                Err(Unreachable::Silent(why)) => tried.push(why),
             }
         }
-        let tried = last.map_or_else(String::new, |error| error.to_string());
-        Err(SandboxError::Engine(format!(
-            "no Docker Engine answers ({tried}); start one, run deploy/setup-engine.sh, or set --docker-host"
-        )))
+        // To start another would not help.
+        Err(SandboxError::Engine(forbidden.unwrap_or_else(|| {
+            format!(
+                "no Docker Engine answers ({}); start one, run deploy/setup-engine.sh, or set --docker-host",
+                tried.join("; ")
+            )
+        })))
     }
 
-    async fn connect_to(address: String) -> Result<Self, EngineError> {
-        let failed =
-            |error: Error| EngineError::Failed { what: "connect", message: format!("{address}: {error}") };
+    async fn connect_to(address: String) -> Result<Self, Unreachable> {
+        let failed = |error| Unreachable::new(&address, &error);
         let docker = Docker::connect_with_host(&address).map_err(failed)?;
-        let docker = within("version", QUICK, docker.negotiate_version()).await?;
+        let negotiated = tokio::time::timeout(QUICK, docker.negotiate_version()).await;
+        let docker = match negotiated {
+            Ok(docker) => docker.map_err(failed)?,
+            Err(_) => {
+                let why = format!("{address}: no answer within {} s", QUICK.as_secs());
+                return Err(Unreachable::Silent(why));
+            }
+        };
         let circuit = Circuit::new(docker.clone());
         Ok(Self { docker, address, circuit })
     }

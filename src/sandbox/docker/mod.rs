@@ -22,6 +22,7 @@ mod runner_volume;
 mod session;
 mod streams;
 mod uids;
+mod unreachable;
 mod verdict;
 mod workspace_volume;
 
