@@ -50,7 +50,8 @@ pub(super) async fn connect(config: &Config) -> Result<DockerSandbox, Failure> {
 
 /// For a server: with warm containers.
 pub(super) async fn connect_warm(config: &Config, instance: &str) -> Result<DockerSandbox, Failure> {
-    let docker = DockerConfig { pool: config.pool_limits(), ..docker_config(config, instance)? };
+    let mut docker = DockerConfig { pool: config.pool_limits(), ..docker_config(config, instance)? };
+    docker.installs.folder = std::fs::canonicalize(&config.data_dir).ok();
     DockerSandbox::connect(docker).await.map_err(Failure::ours)
 }
 

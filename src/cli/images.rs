@@ -41,11 +41,16 @@ enum Command {
         config: Box<Config>,
     },
     /// Remove images of execbox that nothing uses: of runtimes as they were before they changed, and nameless ones.
-    /// Those of another version of execbox on the same Engine are among them; it builds them again.
+    /// Those of another version of execbox on the same Engine are among them; it builds them again. With --packages:
+    /// packages instead of images.
     Gc {
         /// Only those of these runtimes, by name.
         #[arg(value_name = "NAME")]
         names: Vec<String>,
+        /// Remove packages that no container uses: those that `execbox run` installed, those of data folders that are
+        /// gone, and those that were not used for --dependencies-days.
+        #[arg(long, conflicts_with = "names")]
+        packages: bool,
         #[command(flatten)]
         config: Box<Config>,
     },
@@ -56,7 +61,8 @@ pub(super) fn images(args: &Args) -> Result<ExitCode, Failure> {
     match &args.command {
         Command::List { markdown, config } => runtime.block_on(list(config, *markdown)),
         Command::Build { names, all, config } => runtime.block_on(build(config, names, *all)),
-        Command::Gc { names, config } => runtime.block_on(collect(config, names)),
+        Command::Gc { packages: true, config, .. } => runtime.block_on(collect_packages(config)),
+        Command::Gc { names, config, .. } => runtime.block_on(collect(config, names)),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -164,6 +170,23 @@ async fn collect(config: &Config, names: &[String]) -> Result<(), Failure> {
         output::result(format!("{name}\n").as_bytes()).map_err(Failure::ours)?;
     }
     output::note(&format!("{} images removed, {} freed", disposal.removed.len(), megabytes(disposal.bytes)));
+    Ok(())
+}
+
+async fn collect_packages(config: &Config) -> Result<(), Failure> {
+    let sandbox = engine::connect(config).await?;
+    let pruned = sandbox.remove_unused_packages().await.map_err(Failure::ours)?;
+    for name in &pruned.removed {
+        output::result(format!("{name}\n").as_bytes()).map_err(Failure::ours)?;
+    }
+    output::note(&format!(
+        "{} volumes with packages removed, {} freed; {} kept: in use, of data folders that are there, or used elsewhere in \
+         the last {} days",
+        pruned.removed.len(),
+        megabytes(pruned.bytes),
+        pruned.kept,
+        config.packages.dependencies_days,
+    ));
     Ok(())
 }
 

@@ -113,7 +113,8 @@ fn command() -> clap::Command {
         .mut_subcommand("doctor", |doctor| own(doctor, &[&engine::SETTINGS, &["data_dir", "installs"]]))
         .mut_subcommand("images", |images| {
             let images = images.mut_subcommand("list", |list| own(list, &[&engine::SETTINGS]));
-            images.mut_subcommand("build", |build| own(build, &[&engine::SETTINGS]))
+            let images = images.mut_subcommand("build", |build| own(build, &[&engine::SETTINGS]));
+            images.mut_subcommand("gc", |gc| own(gc, &[&engine::SETTINGS, &["dependencies_days"]]))
         })
 }
 

@@ -29,7 +29,7 @@ use crate::runner::frame::DATA_CHUNK;
 use crate::sandbox::Reason;
 
 /// Names of the settings that this command shows beside the Engine's.
-pub(super) const SETTINGS: [&str; 20] = [
+pub(super) const SETTINGS: [&str; 21] = [
     "timeout_seconds",
     "compile_timeout_seconds",
     "memory_mb",
@@ -50,6 +50,7 @@ pub(super) const SETTINGS: [&str; 20] = [
     "install_memory_mb",
     "install_disk_mb",
     "dependencies_mb",
+    "dependencies_days",
 ];
 
 const EXIT_CODES: &str = "\

@@ -130,7 +130,7 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
 /// Fails closed: what must be refused in a container is tried before anyone's program is.
 async fn probed_sandbox(config: &Config, instance: &str) -> Result<DockerSandbox, Failure> {
     let sandbox = engine::connect_warm(config, instance).await?;
-    sandbox.remove_other_builds().await.map_err(Failure::ours)?;
+    sandbox.remove_leftovers().await.map_err(Failure::ours)?;
     let limits = config.limit_policy().default;
     let probed = sandbox.probe(&limits, Reuse::Never).await;
     let report = probed.map_err(|error| {

@@ -51,6 +51,12 @@ pub struct PackageConfig {
     /// never those in use.
     #[arg(long, env = "EXECBOX_DEPENDENCIES_MB", default_value_t = 10_240, value_name = "MIB")]
     pub dependencies_mb: u64,
+
+    /// Days without use after which packages go, also those of other data folders on the same Engine. Those of data folders
+    /// that are gone go at once.
+    #[arg(long, env = "EXECBOX_DEPENDENCIES_DAYS", default_value_t = 30, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub dependencies_days: u16,
 }
 
 /// The network that is none of the Engine's.
@@ -126,6 +132,8 @@ impl Config {
             network: Some(packages.install_network.clone()).filter(|name| name != GUARDED),
             registries: packages.registry.iter().cloned().collect(),
             budget: packages.dependencies_mb.saturating_mul(MIB),
+            days: packages.dependencies_days.into(),
+            folder: None,
             kept_as: None,
         }
     }

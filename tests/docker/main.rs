@@ -26,6 +26,7 @@
 //! - [`first_start`]: an Engine that has not been started before, with nothing in its data root.
 //! - [`dependencies`]: packages that requests ask for, installed once and used without a network; [`node_packages`]: those of node;
 //!   [`cargo_packages`]: crates; [`r_packages`]: R's.
+//! - [`left_packages`]: packages that nobody comes back for, removed by servers and by a command.
 //! - [`hostile_packages`]: what the code of packages finds and uses up, from a [`package_index`] of the tests' own.
 //! - [`own_images`]: images that requests name.
 //! - [`workspace_volumes`]: workspaces on the Engine's disk, their limits, and that none is left.
@@ -76,6 +77,7 @@ mod hostile_packages;
 mod images;
 mod late_runner;
 mod leaks;
+mod left_packages;
 mod lifecycle;
 mod node_packages;
 mod output;

@@ -171,7 +171,12 @@ impl Server {
     }
 
     /// Ends the server as an operator does, and asserts that nothing is left.
-    pub async fn finish(mut self) {
+    pub async fn finish(self) {
+        drop(self.finish_for_later().await);
+    }
+
+    /// The same with its data folder, for a later server.
+    pub async fn finish_for_later(mut self) -> tempfile::TempDir {
         let health = self.get_health().await;
         assert_eq!((&health["queued"], &health["running"]), (&json!(0), &json!(0)), "{health}");
         let label = self.label();
@@ -180,6 +185,7 @@ impl Server {
         engine::assert_gone(&label).await;
         let spooled = std::fs::read_dir(self.data.path().join("spool")).unwrap().count();
         assert_eq!(spooled, 0, "uploads are left in the spool");
+        std::mem::replace(&mut self.data, tempfile::tempdir().unwrap())
     }
 
     /// Ends it without a word.

@@ -5,13 +5,16 @@
 
 mod guard;
 mod install;
+mod origin;
+mod prune;
 mod volumes;
 
+pub use prune::PackagePrune;
 pub(super) use volumes::{for_programs, is_there};
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +28,7 @@ use crate::runtime::Sources;
 use crate::sandbox::docker::Inner;
 use crate::sandbox::docker::dependencies::guard::{Exits, Guard};
 use crate::sandbox::docker::dependencies::install::Order;
+use crate::sandbox::docker::dependencies::origin::Origin;
 use crate::sandbox::{Events, ImageError, InstallReport, Job, Outcome, SandboxError};
 
 /// Lines of an install that a slow follower may be behind; it then misses some.
@@ -44,6 +48,10 @@ pub struct InstallConfig {
     pub registries: BTreeMap<String, String>,
     /// What all volumes with packages may take, in bytes.
     pub budget: u64,
+    /// Most days without use, after which packages go.
+    pub days: i64,
+    /// The data folder, by its absolute path. `None` for commands.
+    pub folder: Option<PathBuf>,
     /// Name that processes share, which then keep packages together, each for all. `None`: they are those of the data
     /// folder, which one server has at a time.
     pub kept_as: Option<String>,
@@ -56,6 +64,14 @@ pub(super) struct Whole {
     bytes: u64,
     /// By which the one is found that was used longest ago.
     used: AtomicU64,
+    /// Day of its last use that the Engine was told, since 1970.
+    day: AtomicI64,
+}
+
+impl Whole {
+    fn new(name: String, bytes: u64, day: i64) -> Self {
+        Self { name, bytes, used: 0.into(), day: day.into() }
+    }
 }
 
 /// All volumes of this server, and the installs that are under way.
@@ -64,8 +80,7 @@ pub(super) struct Dependencies {
     config: InstallConfig,
     ca_bundle: Option<PathBuf>,
     proxy: Option<String>,
-    /// The data folder's name, or the shared one: by it they are found again.
-    instance: String,
+    origin: Origin,
     state: Mutex<State>,
     /// Made for the first install.
     guard: tokio::sync::Mutex<Option<Arc<Guard>>>,
@@ -154,9 +169,9 @@ impl Dependencies {
         proxy: Option<String>,
         instance: String,
     ) -> Self {
-        let instance = config.kept_as.clone().unwrap_or(instance);
+        let origin = Origin::new(config.kept_as.clone().unwrap_or(instance), config.folder.clone());
         let (state, guard) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { config, ca_bundle, proxy, instance, state, guard }
+        Self { config, ca_bundle, proxy, origin, state, guard }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -247,16 +262,16 @@ impl Inner {
     /// Finds what earlier servers on this data folder installed, and removes what they left half done.
     pub(super) async fn recover_dependencies(self: &Arc<Self>) -> Result<(), SandboxError> {
         guard::remove_orphans(&self.engine, &self.ownership).await?;
-        let Dependencies { instance, config, .. } = &self.dependencies;
+        let Dependencies { origin, config, .. } = &self.dependencies;
         let shared = config.kept_as.is_some();
-        let found = volumes::recover(&self.engine, &self.ownership, instance, shared).await?;
+        let found = volumes::recover(&self.engine, &self.ownership, &origin.instance, shared).await?;
         let mut state = self.dependencies.state();
-        for (key, name, bytes) in found {
-            state.uses += 1;
-            let used = AtomicU64::new(state.uses);
-            state.whole.insert(key, Arc::new(Whole { name, bytes, used }));
+        for (key, found) in found {
+            state.whole.insert(key.clone(), Arc::new(Whole::new(found.name, found.bytes, found.last_used)));
+            state.take(&key);
         }
         drop(state);
+        self.expire();
         self.evict();
         Ok(())
     }
@@ -275,6 +290,7 @@ impl Inner {
         let (lines, done) = {
             let mut state = self.dependencies.state();
             if let Some(whole) = state.take(&key) {
+                self.note_use(&key, &whole);
                 return Ok(Prepared::Ready { volume: Some(whole), install: None });
             }
             match state.installing.get(&key) {
@@ -325,6 +341,23 @@ impl Inner {
             installing.done.send_replace(Some(ended));
             drop(installing);
             inner.evict();
+        });
+    }
+
+    /// Tells the Engine of the first use on a day: by that, any server knows for how long packages were not used.
+    fn note_use(self: &Arc<Self>, key: &str, whole: &Arc<Whole>) {
+        let today = volumes::today();
+        let before = whole.day.fetch_max(today, Ordering::Relaxed);
+        if before >= today {
+            return;
+        }
+        let (inner, key, whole) = (Arc::clone(self), key.to_owned(), Arc::clone(whole));
+        self.removals.spawn(async move {
+            let origin = &inner.dependencies.origin;
+            let days = (before, today);
+            if let Err(error) = volumes::mark_used(&inner.engine, origin, &key, &whole.name, days).await {
+                warn!(volume = %whole.name, %error, "the use of packages could not be noted");
+            }
         });
     }
 
@@ -406,7 +439,7 @@ mod tests {
         let mut state = State::default();
         for (key, bytes) in of {
             let name = format!("v-{key}");
-            state.whole.insert((*key).to_owned(), Arc::new(Whole { name, bytes: *bytes, used: 0.into() }));
+            state.whole.insert((*key).to_owned(), Arc::new(Whole::new(name, *bytes, 0)));
             state.take(key);
         }
         state

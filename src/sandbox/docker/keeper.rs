@@ -131,6 +131,11 @@ impl Keeper {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Cancelled when the sandbox closes.
+    pub(super) fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
     /// All that waits goes, and nothing is made any more.
     pub(super) fn close(&self) {
         self.closing.cancel();

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-pub use dependencies::InstallConfig;
+pub use dependencies::{InstallConfig, PackagePrune};
 pub use disposal::Disposal;
 pub use facts::EngineFacts;
 pub use pool::PoolLimits;
@@ -194,11 +194,13 @@ impl DockerSandbox {
         Ok(sandbox)
     }
 
-    /// Removes what earlier builds of this binary left: volumes with their runners.
+    /// Removes what others left: volumes with the runners of earlier builds of this binary, and, from now on and off the
+    /// caller's path, packages that nobody comes back for.
     ///
     /// # Errors
     /// The Engine does not answer.
-    pub async fn remove_other_builds(&self) -> Result<(), SandboxError> {
+    pub async fn remove_leftovers(&self) -> Result<(), SandboxError> {
+        self.0.start_pruning();
         self.0.runner.remove_others(&self.0.engine).await
     }
 

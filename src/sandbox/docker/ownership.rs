@@ -53,6 +53,12 @@ impl Ownership {
         label(INSTANCE) == self.instance || owner_is_gone(label(OWNER), &host(), started)
     }
 
+    /// Whether the process that made something is known to live. Only one on this host is.
+    pub(super) fn lives(&self, labels: &HashMap<String, String>) -> bool {
+        let owner = labels.get(OWNER).map_or("", String::as_str);
+        owner.starts_with(&format!("{}/", host())) && !owner_is_gone(owner, &host(), started)
+    }
+
     /// Removes what is left of earlier servers.
     pub(super) async fn remove_orphans(&self, engine: &Engine) -> Result<(), SandboxError> {
         let all = engine.list(APP).await?;
@@ -111,6 +117,9 @@ mod tests {
         let living =
             Ownership { instance: "b".into(), owner: Ownership::of_this_process(String::new()).owner };
         assert!(!ours.is_orphan(&living.labels()));
+        assert!(ours.lives(&living.labels()) && !ours.lives(&other.labels()));
+        let far = HashMap::from([(OWNER.to_owned(), "far/1/7".to_owned())]);
+        assert!(!ours.lives(&far) && !ours.lives(&HashMap::new()), "nobody knows");
     }
 
     #[test]

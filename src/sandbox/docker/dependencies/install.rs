@@ -72,8 +72,8 @@ impl Inner {
         let tools = order.runtime.installer();
         let image = self.images.ensure(&tools, say).await?;
         say("installing packages (once; later executions reuse them)");
-        let instance = &self.dependencies.instance;
-        let name = volumes::create(&self.engine, &self.ownership, instance, &order.key).await?;
+        let origin = &self.dependencies.origin;
+        let name = volumes::create(&self.engine, &self.ownership, origin, &order.key).await?;
         let mut half = Half { inner: self, volume: Some(name.clone()) };
         let limits = self.dependencies.config.limits;
         let kind = Kind {
@@ -121,9 +121,9 @@ impl Inner {
             }
             None => bytes,
         };
-        volumes::mark(&self.engine, instance, &order.key, &name, bytes).await?;
+        volumes::mark(&self.engine, origin, &order.key, &name, bytes).await?;
         half.volume = None;
-        Ok(Installed::Whole(Arc::new(Whole { name, bytes, used: 0.into() }), install))
+        Ok(Installed::Whole(Arc::new(Whole::new(name, bytes, volumes::today())), install))
     }
 
     /// Has packages compiled for all programs to come, where the language says how: in a container as the installer's was,
