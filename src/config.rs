@@ -2,6 +2,7 @@
 //! number. A flag wins over the environment, which wins over the TOML file, which wins over the default.
 
 mod engine_address;
+mod environment;
 mod packages;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use crate::limits::{KIB, KeyCeilings, LimitPolicy, Limits, MIB};
 use crate::sandbox::docker::{DiskConfig, PoolLimits, Reuse};
 use crate::store::RetentionPolicy;
 
+pub use environment::{NOT_SETTINGS, unknown_variables};
 pub use packages::PackageConfig;
 
 /// Memory that a container which waits is counted with, in MiB.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 use toml::Value;
 
+use crate::runtime::nearest;
+
 /// Finds `--config FILE` before the real parse, which needs the file's values. Looks no further than `--`.
 pub(super) fn config_flag(args: &[OsString]) -> Option<PathBuf> {
     let mut args = args.iter().skip(1).take_while(|arg| *arg != "--");
@@ -77,8 +79,11 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 /// Has the flag itself judge its values: clap takes a wrong default for a fault of the program.
 fn check(settings: &Command, key: &str, values: &[String]) -> Result<(), String> {
     let Some(arg) = settings.get_arguments().find(|arg| arg.get_id() == key) else {
+        let known = settings.get_arguments().map(|arg| arg.get_id().as_str());
+        let near = nearest(&key.replace('-', "_"), known);
+        let meant = near.first().map_or_else(String::new, |near| format!("did you mean `{near}`? "));
         return Err(format!(
-            "unknown key `{key}`; keys are the long flags of `execbox serve` with underscores"
+            "unknown key `{key}`; {meant}keys are the long flags of `execbox serve` with underscores"
         ));
     };
     // A flag without a value takes one here, so that the file's `true` or `false` is what is judged.
@@ -172,7 +177,9 @@ mod tests {
     #[test]
     fn what_is_wrong_in_the_file_is_named_with_the_file() {
         for (file, words) in [
-            ("memroy_mb = 64", "FILE: unknown key `memroy_mb`"),
+            ("memroy_mb = 64", "FILE: unknown key `memroy_mb`; did you mean `memory_mb`? keys are"),
+            ("memory-mb = 64", "FILE: unknown key `memory-mb`; did you mean `memory_mb`?"),
+            ("colour = 64", "FILE: unknown key `colour`; keys are"),
             ("memory_mb = 'much'", "FILE: memory_mb: invalid value 'much'"),
             ("memory_mb = [1, 2]", "FILE: memory_mb: one value is needed"),
             ("[limits]\nmemory_mb = 1", "FILE: limits: a text"),

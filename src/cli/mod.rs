@@ -68,7 +68,10 @@ pub fn main() -> ExitCode {
         return crate::runner::probe::main(args.get(2).map(OsString::as_os_str));
     }
     let outcome = match parse(&args) {
-        Ok(cli) => execute(cli.command),
+        Ok(cli) => {
+            warn_of_unknown_variables();
+            execute(cli.command)
+        }
         Err(Refusal::Clap(error)) => return refuse(&error),
         Err(Refusal::Settings(message)) => Err(Failure::usage(message)),
     };
@@ -116,6 +119,16 @@ fn command() -> clap::Command {
             let images = images.mut_subcommand("build", |build| own(build, &[&engine::SETTINGS]));
             images.mut_subcommand("gc", |gc| own(gc, &[&engine::SETTINGS, &["dependencies_days"]]))
         })
+}
+
+/// A misspelled variable is a setting that is not in force.
+fn warn_of_unknown_variables() {
+    let (command, settings) = (Cli::command(), serve::settings());
+    let args = settings.get_arguments().chain(command.get_arguments());
+    let names = args.filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned));
+    for sentence in crate::config::unknown_variables(&names.collect::<Vec<_>>()) {
+        output::complaint(&format!("warning: {sentence}"));
+    }
 }
 
 fn execute(command: Command) -> Result<ExitCode, Failure> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::runtime::folders::Files;
+use crate::runtime::near::with_nearest_key;
 use crate::runtime::template::Template;
 use crate::runtime::{ErrorPattern, Lint, NamedIn, PathPattern, Runtime, Signs, error, install};
 
@@ -118,7 +119,8 @@ struct Told {
 pub(super) fn read(mut files: Files) -> Result<(Runtime, Option<String>), String> {
     let text = files.remove(FILE).ok_or_else(|| format!("{FILE} is missing"))?;
     let text = String::from_utf8(text).map_err(|_| format!("{FILE} is not UTF-8"))?;
-    let manifest: Manifest = toml::from_str(&text).map_err(|error| format!("{FILE}: {error}"))?;
+    let wrong = |error: toml::de::Error| format!("{FILE}: {}", with_nearest_key(&error.to_string()));
+    let manifest: Manifest = toml::from_str(&text).map_err(wrong)?;
     if !files.contains_key("Dockerfile") {
         return Err("Dockerfile is missing".into());
     }
@@ -309,7 +311,8 @@ mod tests {
             (format!("{GOOD}[env]\n\"1A\" = \"x\""), "env: `1A`"),
             (format!("{GOOD}[env]\nA = \"\\u0000\""), "must not hold a NUL"),
             (format!("{GOOD}[[errors]]\npattern = \"(\""), "errors: `(`: "),
-            (format!("{GOOD}colour = \"red\""), "unknown field `colour`"),
+            (format!("{GOOD}colour = \"red\""), "unknown field `colour`; known here: "),
+            (format!("{GOOD}alias = []"), "unknown field `alias`; did you mean `aliases`?"),
             (format!("{GOOD}]"), "runtime.toml: TOML parse error"),
         ] {
             let error = parse(&change).unwrap_err();

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use semver::VersionReq;
 
 use crate::runtime::error::shown;
+use crate::runtime::near::{MAX_LENGTH, nearest};
 use crate::runtime::{Catalogue, Runtime, RuntimeError};
-
-/// Longest name or version that is looked at; nothing that exists is longer.
-const MAX_LENGTH: usize = 64;
 
 impl Catalogue {
     /// The newest runtime that answers to this name, alias, or `name@version`, whatever the case of its letters. A
@@ -55,16 +53,9 @@ impl Catalogue {
         if let Some(versioned) = self.with_version(&name) {
             return vec![versioned];
         }
-        let distance = |candidate: &str| strsim::damerau_levenshtein(&name, candidate);
-        let mut near: Vec<(usize, &str)> = (self.runtimes().iter())
-            .flat_map(|runtime| std::iter::once(&runtime.name).chain(&runtime.aliases))
-            // As many slips as a word of this length may have and still be the same word.
-            .map(|candidate| (distance(candidate), candidate.as_str()))
-            .filter(|(slips, candidate)| *slips <= (candidate.len() / 3).max(1))
-            .collect();
-        near.sort_unstable();
-        near.dedup();
-        near.into_iter().take(3).map(|(_, candidate)| candidate.to_owned()).collect()
+        let names =
+            self.runtimes().iter().flat_map(|runtime| std::iter::once(&runtime.name).chain(&runtime.aliases));
+        nearest(&name, names.map(String::as_str)).into_iter().map(str::to_owned).collect()
     }
 }
 

@@ -18,6 +18,7 @@
 //! - [`own_images`]: images that requests name, and the operator's allow-list.
 //! - [`keys`]: who may call, how often, and what another tenant is told.
 //! - [`operator`]: keys on the command line, and what a damaged database is answered with.
+//! - [`variables`]: variables of the environment that are settings, and those that are none.
 //! - [`figures`]: kills that race with the end, artifacts that are read while they go, guessed ids, for `make figures`.
 //! - [`hostile_cases`]: the registry of hostile cases is whole, for `make hostile`.
 //! - [`runtimes`]: every folder under `images/` has its examples and faulty programs, and they are found to be its.
@@ -58,3 +59,4 @@ mod script;
 mod server_routes;
 mod slow_readers;
 mod test_app;
+mod variables;

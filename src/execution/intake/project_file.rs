@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::archive::{Contents, Project};
 use crate::execution::intake::{IntakeError, Submission, caps};
 use crate::limits::RequestedLimits;
-use crate::runtime::shown;
+use crate::runtime::{shown, with_nearest_key};
 
 /// The file's name.
 pub(super) const FILE: &str = "execbox.toml";
@@ -62,7 +62,7 @@ impl ProjectFile {
         toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start).min(text.len());
             let (line, column) = place(&text.as_bytes()[..start]);
-            broken(format!("line {line}, column {column}: {}", quoted(error.message())))
+            broken(format!("line {line}, column {column}: {}", quoted(&with_nearest_key(error.message()))))
         })
     }
 
@@ -173,7 +173,7 @@ mod tests {
                 &b"language = \"python\"\ncolour = 1\n"[..],
                 "execbox.toml: line 2, column 1: unknown field `colour`",
             ),
-            (b"[limits]\n  gpus = 1\n", "line 2, column 3: unknown field `gpus`"),
+            (b"[limits]\n  gpus = 1\n", "line 2, column 3: unknown field `gpus`; did you mean `cpus`?"),
             (b"language = 3", "line 1, column 12: invalid type"),
             (b"args = [\"a\", 1]", "line 1, column 14: invalid type"),
             (b"[limits]\nmemory_mb = \"64\"", "line 2, column 13: invalid type"),
