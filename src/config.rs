@@ -283,7 +283,8 @@ pub struct RequestConfig {
     /// Seconds without a single byte of the body before it is given up with 408.
     #[arg(long, env = "EXECBOX_BODY_IDLE_SECONDS", default_value_t = 10, value_name = "S")]
     pub body_idle_seconds: u64,
-    /// Bytes per second that a body must average, after the first idle period.
+    /// Bytes per second that a body must average, after the first idle period. Doubled after each minute that the caller
+    /// was waited for, up to 64 times as much.
     #[arg(long, env = "EXECBOX_BODY_MIN_RATE", default_value_t = 1_024, value_name = "B/S")]
     pub body_min_rate: u64,
     /// Seconds that a caller may take nothing of an answer before its connection is closed.
@@ -299,7 +300,15 @@ pub struct RequestConfig {
     /// longest.
     #[arg(long, env = "EXECBOX_CONNECTIONS", default_value_t = 2_048, value_name = "N")]
     pub connections: usize,
-    /// Uploads that are read at once; one more is answered 429.
+    /// Memory for all requests together, from their first byte to the end of their execution: JSON bodies and `metadata`
+    /// parts (long ones wait in files), archives' names, and executions that wait. Who finds none within 10 s is answered
+    /// 429.
+    // An 8 MiB body takes at most half of it while it is read; see src/http/text.rs.
+    #[arg(long, env = "EXECBOX_BODY_MEMORY_MB", default_value_t = 64, value_name = "MIB",
+          value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub body_memory_mb: u64,
+    /// Uploads over 64 KiB that are read at once; one more is answered 429. While several tenants have keys, none of them
+    /// has more than three quarters.
     #[arg(long, env = "EXECBOX_UPLOADS", default_value_t = 64, value_name = "N")]
     pub uploads: usize,
 }

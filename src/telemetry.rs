@@ -48,6 +48,7 @@ pub struct Metrics {
     upload_bytes: Counter,
     connections: Gauge<i64, AtomicI64>,
     cut: Family<CutLabels, Counter>,
+    body_memory: Gauge<i64, AtomicI64>,
     queued: Gauge<i64, AtomicI64>,
     running: Gauge<i64, AtomicI64>,
     kept: Gauge<i64, AtomicI64>,
@@ -88,16 +89,17 @@ impl Default for Metrics {
         let requests = Family::default();
         let upload_bytes = Counter::default();
         let (queued, running, kept) = (Gauge::default(), Gauge::default(), Gauge::default());
-        let (connections, cut) = (Gauge::default(), Family::default());
+        let (connections, cut, body_memory) = (Gauge::default(), Family::default(), Gauge::default());
         registry.register("executions_finished", "Executions that finished", finished.clone());
         registry.register("http_requests", "Requests that were answered", requests.clone());
         registry.register("upload_bytes", "Bytes of request bodies that were read", upload_bytes.clone());
         registry.register("connections", "Connections that are open", connections.clone());
         registry.register("connections_cut", "Connections that were closed before their time", cut.clone());
+        registry.register("body_memory_bytes", "Memory that is reserved for requests", body_memory.clone());
         registry.register("executions_queued", "Executions that wait for a worker", queued.clone());
         registry.register("executions_running", "Executions that run", running.clone());
         registry.register("executions_kept", "Finished executions that are still kept", kept.clone());
-        Self { registry, finished, requests, upload_bytes, connections, cut, queued, running, kept }
+        Self { registry, finished, requests, upload_bytes, connections, cut, body_memory, queued, running, kept }
     }
 }
 
@@ -129,6 +131,11 @@ impl Metrics {
     /// This many connections are open.
     pub fn connections(&self, open: usize) {
         self.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// This many bytes of memory are reserved for requests.
+    pub fn body_memory(&self, bytes: usize) {
+        self.body_memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A connection was closed before its time.
@@ -167,6 +174,7 @@ mod tests {
         metrics.answered("/api/v1/eval", 200);
         metrics.uploaded(7);
         metrics.connections(4);
+        metrics.body_memory(5);
         metrics.cut(Cut::SlowReader);
         let text = metrics.text(3, 2, 1).unwrap();
         for line in [
@@ -174,6 +182,7 @@ mod tests {
             r#"execbox_http_requests_total{route="/api/v1/eval",status="200"} 1"#,
             "execbox_upload_bytes_total 7",
             "execbox_connections 4",
+            "execbox_body_memory_bytes 5",
             r#"execbox_connections_cut_total{reason="slow_reader"} 1"#,
             "execbox_executions_queued 3",
             "execbox_executions_running 2",

@@ -15,8 +15,15 @@ const MAX_GZIP_MEMBERS: u32 = 65_536;
 /// Window of a zstd frame: 8 MiB of memory for each upload, what RFC 8878 asks of every reader. Enough for all levels
 /// up to 19 (not for `--ultra` and `--long`).
 const ZSTD_WINDOW_LOG: u32 = 23;
+/// The same in bytes, with what the decoder holds beside its window.
+const ZSTD_BYTES: usize = (1 << ZSTD_WINDOW_LOG) + (512 << 10);
+/// Window and tables of a gzip decoder, with its buffer.
+const GZIP_BYTES: usize = 96 << 10;
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// What a piece of a plain archive can add: an entry for each block, with its name, and the buffer of the spool.
+const PLAIN_GROWTH: usize = 768 << 10;
 
 /// The way of the bytes, from the body to the tar parser.
 pub(super) enum Pipeline {
@@ -47,6 +54,38 @@ impl Pipeline {
                 Ok(()) => Ok(Self::Zstd(zstd)),
                 Err(error) => Err(zstd_fault(zstd.writer_mut(), &error)),
             },
+        }
+    }
+
+    /// Bytes of memory that it holds by now: of a window only what was unpacked into it.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Undecided(first, sink) => first.len() + sink.parser.memory_bytes(),
+            Self::Plain(sink) => sink.parser.memory_bytes(),
+            Self::Gzip(gzip) => GZIP_BYTES + gzip.member.get_ref().parser.memory_bytes(),
+            Self::Zstd(zstd) => {
+                let sink = zstd.writer();
+                let unpacked = usize::try_from(sink.taken).unwrap_or(usize::MAX);
+                unpacked.saturating_add(GZIP_BYTES).min(ZSTD_BYTES) + sink.parser.memory_bytes()
+            }
+        }
+    }
+
+    /// Bytes that these can add to that.
+    pub(super) fn growth(&self, bytes: &[u8]) -> usize {
+        let packed = |sink: &Sink| sink.parser.most_names();
+        match self {
+            Self::Undecided(first, sink) => {
+                let first: Vec<u8> = first.iter().chain(bytes).take(ZSTD_MAGIC.len()).copied().collect();
+                match decide(&first) {
+                    Some(Packing::Plain) => PLAIN_GROWTH,
+                    Some(Packing::Gzip) => GZIP_BYTES + packed(sink),
+                    Some(Packing::Zstd) | None => ZSTD_BYTES + packed(sink),
+                }
+            }
+            Self::Plain(_) => PLAIN_GROWTH,
+            Self::Gzip(gzip) => packed(gzip.member.get_ref()),
+            Self::Zstd(zstd) => ZSTD_BYTES + packed(zstd.writer()),
         }
     }
 

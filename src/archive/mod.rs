@@ -96,6 +96,22 @@ impl Project {
         self.bytes
     }
 
+    /// Bytes of memory that it holds: the entries' names, and frames that are not in a file.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let entries: usize = self.entries.iter().map(|entry| entry.path.len() + size_of::<Entry>()).sum();
+        let frames = match self.spool.frames() {
+            Frames::Memory(bytes) => bytes.len(),
+            Frames::File(_) => 0,
+        };
+        entries + frames
+    }
+
+    /// Drops the entries, once it is known how the project starts: nobody needs their names while it waits.
+    pub fn forget_entries(&mut self) {
+        self.entries = Vec::new();
+    }
+
     /// `Dir`, `File` and `Data` frames, ready to be sent to a runner.
     #[must_use]
     pub fn frames(&self) -> Frames<'_> {

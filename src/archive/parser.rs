@@ -56,6 +56,16 @@ enum Announced {
 }
 
 impl TarParser {
+    /// Bytes of memory that it holds by now.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.metadata.capacity() + self.writer.memory_bytes()
+    }
+
+    /// Bytes that the names of all entries can take.
+    pub(super) fn most_names(&self) -> usize {
+        self.writer.most_names()
+    }
+
     pub(super) fn new(writer: ProjectWriter) -> Self {
         Self {
             state: State::Header,

@@ -57,6 +57,18 @@ impl ArchiveReader {
         Ok(())
     }
 
+    /// Bytes of memory that the reader holds by now. They grow with the entries' names and the decompressor's window.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.pipeline.as_ref().map_or(0, Pipeline::memory_bytes)
+    }
+
+    /// Bytes that [`Self::memory_bytes`] grows by at most when these come next, at most a quarter of a mebibyte of them.
+    #[must_use]
+    pub fn growth(&self, bytes: &[u8]) -> usize {
+        self.pipeline.as_ref().map_or(0, |pipeline| pipeline.growth(bytes))
+    }
+
     /// The body is over.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::runner::frame::{DATA_CHUNK, HEADER};
 const SMALL: usize = 4 << 10;
 
 /// Two whole frames: with less, each header would be a write of its own.
-const BUFFER: usize = 2 * (DATA_CHUNK + HEADER);
+pub(super) const BUFFER: usize = 2 * (DATA_CHUNK + HEADER);
 
 /// A project's frames.
 #[derive(Debug)]
@@ -120,6 +120,11 @@ impl SpoolWriter {
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Bytes of memory that it holds by now.
+    pub(super) fn memory_bytes(&self) -> usize {
+        if self.file.is_some() { BUFFER } else { self.memory.capacity() }
     }
 
     pub(super) fn finish(self) -> io::Result<Spool> {

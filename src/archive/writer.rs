@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::path::{check_path, quoted};
-use super::spool::SpoolWriter;
+use super::spool::{BUFFER, SpoolWriter};
 use super::tree::{Added, Conflict, Tree};
 use super::{ArchiveError, ArchiveLimits, Entry, EntryKind, Project, RefusalCode};
 use crate::runner::frame::{DATA_CHUNK, Kind, encode_message, header};
@@ -15,6 +15,8 @@ use crate::runner::message::FileHead;
 const AVERAGE_PATH: u64 = 256;
 /// Bytes of names that are always allowed.
 const LEAST_NAMES: u64 = 1 << 20;
+/// Bytes that an entry takes beside its name: in the list of entries, and as a node of the tree.
+const ENTRY_BYTES: u64 = 128;
 
 /// Makes a project from files that are at hand: inline files of a request, a folder on the command line. The archive
 /// reader ends here too, so that one place holds the caps.
@@ -141,6 +143,23 @@ impl ProjectWriter {
         Ok(())
     }
 
+    /// Bytes of memory that it holds by now.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let names = self.name_bytes.saturating_add(self.count.saturating_mul(ENTRY_BYTES));
+        usize::try_from(names).unwrap_or(usize::MAX).saturating_add(self.out.memory_bytes())
+    }
+
+    /// Bytes that the names of all entries can take, and the spool's buffer.
+    pub(super) fn most_names(&self) -> usize {
+        let entries = self.limits.entries.saturating_mul(ENTRY_BYTES);
+        let names = self.most_name_bytes().saturating_add(entries);
+        usize::try_from(names).unwrap_or(usize::MAX).saturating_add(BUFFER)
+    }
+
+    fn most_name_bytes(&self) -> u64 {
+        LEAST_NAMES.max(self.limits.entries.saturating_mul(AVERAGE_PATH))
+    }
+
     /// The entries so far.
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
@@ -148,7 +167,7 @@ impl ProjectWriter {
 
     fn emit(&mut self, kind: Kind, path: String, entry: EntryKind) -> Result<(), ArchiveError> {
         self.name_bytes += path.len() as u64;
-        if self.name_bytes > LEAST_NAMES.max(self.limits.entries.saturating_mul(AVERAGE_PATH)) {
+        if self.name_bytes > self.most_name_bytes() {
             let message = format!("the names are too long: over {AVERAGE_PATH} bytes each on average");
             return Err(ArchiveError::refused(RefusalCode::TooManyEntries, message));
         }

@@ -3,7 +3,7 @@
 use crate::archive::{Frames, Project};
 use crate::execution::entry::Entry;
 use crate::execution::idempotency::IdempotencyKey;
-use crate::execution::record::{INLINE, Request, Work};
+use crate::execution::record::{Files, INLINE, Request, Work};
 use crate::execution::service::Mode;
 use crate::execution::spec::{ExecutionSpec, Stdin};
 use crate::store::{Acceptance, Pin, Store, StoreError};
@@ -16,14 +16,11 @@ pub(super) async fn prepare(
     key: Option<IdempotencyKey>,
 ) -> Result<(Entry, Acceptance), StoreError> {
     let detached = mode == Mode::Async;
-    let (project, files) =
-        if detached { keep_project(store, &mut spec).await? } else { (Vec::new(), Vec::new()) };
-    let work = detached.then(|| Work::new(&spec, files.first().map(Pin::hash)));
+    let (project, stdin, kept) =
+        if detached { keep(store, &mut spec).await? } else { (Vec::new(), Vec::new(), Files::default()) };
+    let work = detached.then(|| Work::new(&spec, &kept));
     let request = Request::new(&spec, work).to_json()?;
-    let stdin = match &spec.stdin {
-        Stdin::Bytes(bytes) if detached => bytes.to_vec(),
-        Stdin::Bytes(_) | Stdin::Live(_) => Vec::new(),
-    };
+    let files = kept.project.into_iter().chain(kept.stdin).collect();
     let entry = Entry::new(spec, detached);
     let acceptance = Acceptance {
         id: entry.id.into(),
@@ -39,17 +36,30 @@ pub(super) async fn prepare(
     Ok((entry, acceptance))
 }
 
-/// Its frames when they are few, else the file that now holds them.
-async fn keep_project(store: &Store, spec: &mut ExecutionSpec) -> Result<(Vec<u8>, Vec<Pin>), StoreError> {
+/// What has to be there to run it again: its frames and its input when they are short, else the files that now hold them.
+async fn keep(store: &Store, spec: &mut ExecutionSpec) -> Result<(Vec<u8>, Vec<u8>, Files), StoreError> {
+    let (project, project_file) = keep_project(store, spec).await?;
+    let stdin_file = match spec.stdin.file() {
+        Some(spool) => Some(store.take_file(spool.to_owned(), None, true).await?),
+        None => None,
+    };
+    if let Some(pin) = &stdin_file {
+        spec.stdin = Stdin::Kept(pin.path());
+    }
+    let stdin = if let Stdin::Bytes(bytes) = &spec.stdin { bytes.to_vec() } else { Vec::new() };
+    Ok((project, stdin, Files { project: project_file, stdin: stdin_file }))
+}
+
+async fn keep_project(store: &Store, spec: &mut ExecutionSpec) -> Result<(Vec<u8>, Option<Pin>), StoreError> {
     let spool = match spec.project.frames() {
-        Frames::Memory(bytes) => return Ok((bytes.to_vec(), Vec::new())),
+        Frames::Memory(bytes) => return Ok((bytes.to_vec(), None)),
         Frames::File(path) => path.to_owned(),
     };
     let length = tokio::fs::metadata(&spool).await?.len();
     if length <= INLINE as u64 {
-        return Ok((tokio::fs::read(&spool).await?, Vec::new()));
+        return Ok((tokio::fs::read(&spool).await?, None));
     }
     let pin = store.take_file(spool, None, true).await?;
     spec.project = Project::kept(pin.path(), pin.hash().0, spec.project.count(), spec.project.bytes());
-    Ok((Vec::new(), vec![pin]))
+    Ok((Vec::new(), Some(pin)))
 }

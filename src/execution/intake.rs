@@ -201,6 +201,7 @@ fn check(
         image: None,
         labels: submission.labels,
         notices,
+        memory: None,
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod accepting;
 mod backlog;
+pub mod budget;
 pub mod content;
 mod entry;
 mod finishing;

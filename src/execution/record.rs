@@ -15,7 +15,7 @@ use crate::execution::spec::{Dependencies, ExecutionSpec, KeyShare, Stdin};
 use crate::execution::state::{Execution, Finished, Output, Status};
 use crate::limits::Limits;
 use crate::runtime::{Catalogue, Command};
-use crate::store::{ContentHash, Kept, Store, StoreError, Unfinished, verify};
+use crate::store::{ContentHash, Kept, Pin, Store, StoreError, Unfinished, verify};
 
 /// A project or an output of at most this many bytes is kept in its record; more is a file beside it.
 pub(super) const INLINE: usize = 64 << 10;
@@ -42,12 +42,24 @@ pub(super) struct Work {
     project_count: u64,
     /// SHA-256 of the frames, where they are a file.
     project_file: Option<String>,
+    /// The same of standard input.
+    #[serde(default)]
+    stdin_file: Option<String>,
     #[serde(default)]
     share: Option<KeyShare>,
     #[serde(default)]
     dependencies: Option<Dependencies>,
     #[serde(default)]
     image: Option<String>,
+}
+
+/// What of an execution is kept as a file beside its record.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// The project's frames.
+    pub(super) project: Option<Pin>,
+    /// Standard input.
+    pub(super) stdin: Option<Pin>,
 }
 
 /// How it ended.
@@ -87,7 +99,8 @@ impl Request {
 }
 
 impl Work {
-    pub(super) fn new(spec: &ExecutionSpec, project_file: Option<ContentHash>) -> Self {
+    pub(super) fn new(spec: &ExecutionSpec, files: &Files) -> Self {
+        let name = |pin: &Option<Pin>| pin.as_ref().map(|pin| pin.hash().to_string());
         Self {
             command: spec.command.clone(),
             limits: spec.limits,
@@ -95,7 +108,8 @@ impl Work {
             notices: spec.notices.clone(),
             project_bytes: spec.project.bytes(),
             project_count: spec.project.count(),
-            project_file: project_file.map(|hash| hash.to_string()),
+            project_file: name(&files.project),
+            stdin_file: name(&files.stdin),
             share: spec.share.clone(),
             dependencies: spec.dependencies.clone(),
             image: spec.image.clone(),
@@ -128,20 +142,31 @@ pub(super) fn spec(
             Project::kept(store.path_of(hash), hash.0, work.project_count, work.project_bytes)
         }
     };
+    let stdin = match &work.stdin_file {
+        None => Stdin::Bytes(left.stdin.clone().into()),
+        Some(hash) => Stdin::Kept(kept(store, "standard input", hash)?),
+    };
     Ok(Ok(ExecutionSpec {
         tenant: Tenant::named(&left.tenant),
         share: work.share,
         runtime,
         project,
         command: work.command,
-        stdin: Stdin::Bytes(left.stdin.clone().into()),
+        stdin,
         limits: work.limits,
         artifacts: work.artifacts,
         dependencies: work.dependencies,
         image: work.image,
         labels: request.labels,
         notices: work.notices,
+        memory: None,
     }))
+}
+
+/// The file of this hash.
+fn kept(store: &Store, what: &str, hash: &str) -> Result<PathBuf, StoreError> {
+    let hash = ContentHash::from_hex(hash).ok_or_else(|| unreadable(what, &"no such file"))?;
+    Ok(store.path_of(hash))
 }
 
 /// How it ended, as JSON.

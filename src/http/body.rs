@@ -8,13 +8,14 @@ use std::time::Duration;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header;
-use actix_web::web::{Bytes, BytesMut};
+use actix_web::web::Bytes;
 use actix_web::{HttpMessage as _, HttpRequest};
 use futures::{Stream, StreamExt as _};
 
 use crate::config::RequestConfig;
 use crate::http::error::{ApiError, Code};
 use crate::http::pace::{Pace, TooSlow};
+use crate::http::text::{Caps, Gathering, Text};
 use crate::telemetry::Metrics;
 
 /// A body under a cap and a pace. Only the time spent waiting for the caller counts, never our own.
@@ -33,18 +34,17 @@ impl Body {
         cap: u64,
         metrics: std::sync::Arc<Metrics>,
     ) -> Self {
-        let pace = Pace::new(Duration::from_secs(config.body_idle_seconds), config.body_min_rate);
+        let pace = Pace::growing(Duration::from_secs(config.body_idle_seconds), config.body_min_rate);
         Self { payload, pace, cap, received: 0, metrics }
     }
 
-    /// Everything, in memory; for small bodies.
-    pub(super) async fn collect(mut self) -> Result<Bytes, ApiError> {
-        let mut all = BytesMut::new();
+    /// Everything, as a text that is read later.
+    pub(super) async fn collect(mut self, caps: &Caps) -> Result<Text, ApiError> {
+        let mut text = Gathering::new(caps);
         while let Some(chunk) = self.next().await {
-            let chunk = chunk.map_err(|error| read_error(&error))?;
-            all.extend_from_slice(&chunk);
+            text.push(&chunk.map_err(|error| read_error(&error))?).await?;
         }
-        Ok(all.freeze())
+        Ok(text.finish())
     }
 
     fn take(&mut self, chunk: Bytes) -> Result<Bytes, PayloadError> {

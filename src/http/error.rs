@@ -164,7 +164,8 @@ codes! {
     RateLimited = "rate_limited", 429, "Rate limited";
     /// Every place in the queue is taken; `Retry-After` says when to come again.
     QueueFull = "queue_full", 429, "Queue full";
-    /// As many uploads as are allowed are being read already.
+    /// As many uploads as are allowed are being read already, or requests take all the memory that there is for them;
+    /// `Retry-After` says when to come again.
     TooManyUploads = "too_many_uploads", 429, "Too many uploads";
     /// We failed; the log has the details under the request id.
     Internal = "internal", 500, "Internal error";

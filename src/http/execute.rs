@@ -6,27 +6,26 @@ use actix_web::http::header;
 use actix_web::web::{self, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use tokio::sync::SemaphorePermit;
 use utoipa::ToSchema;
 
 use crate::archive::Project;
-use crate::execution::id::ExecutionId;
+use crate::execution::budget::{Reserved, Use};
+use crate::execution::id::{ExecutionId, Tenant};
 use crate::execution::intake::{self, InstallPolicy, RequestedDependencies, Submission};
 use crate::execution::service::Mode;
-use crate::execution::spec::ExecutionSpec;
+use crate::execution::spec::{ExecutionSpec, STDIN_IN_MEMORY};
 use crate::failpoint;
 use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::body::{self, Body, Kind};
 use crate::http::error::{ApiError, Code, Problems};
 use crate::http::idempotency;
-use crate::http::multipart::{self, Caps};
-use crate::http::request::{ExecRequest, parse};
+use crate::http::multipart;
+use crate::http::request::ExecRequest;
 use crate::http::result::ExecResult;
 use crate::http::result_stream;
-use crate::http::submission::Inline;
+use crate::http::submission::{self, Incoming};
 use crate::limits::KIB;
-use crate::runtime::Catalogue;
 use crate::store::Scope;
 
 /// What multipart framing and the metadata may add to an archive, beside their own cap.
@@ -71,9 +70,8 @@ pub(super) async fn sync(
     caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
-    caller.tenant(Scope::Run)?;
-    let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
-    let id = submit(&request, &state, &caller, wire, project, Mode::Sync).await?;
+    let incoming = read(&request, payload, &state, &caller, &[Kind::Multipart, Kind::Json], None).await?;
+    let id = submit(&request, &state, &caller, incoming, Mode::Sync).await?;
     wait(&state, &caller, id).await
 }
 
@@ -92,9 +90,8 @@ pub(super) async fn asynchronous(
     caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
-    caller.tenant(Scope::Run)?;
-    let (wire, project) = read(&request, payload, &state, &[Kind::Multipart, Kind::Json], None).await?;
-    let id = submit(&request, &state, &caller, wire, project, Mode::Async).await?.to_string();
+    let incoming = read(&request, payload, &state, &caller, &[Kind::Multipart, Kind::Json], None).await?;
+    let id = submit(&request, &state, &caller, incoming, Mode::Async).await?.to_string();
     failpoint::pass("answer.async");
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, format!("/api/v1/executions/{id}")))
@@ -116,10 +113,9 @@ pub(super) async fn eval(
     caller: Caller,
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
-    caller.tenant(Scope::Run)?;
     let cap = state.app.config.request.eval_code_kb * KIB;
-    let (wire, project) = read(&request, payload, &state, &[Kind::Json], Some(cap)).await?;
-    let id = submit(&request, &state, &caller, wire, project, Mode::Sync).await?;
+    let incoming = read(&request, payload, &state, &caller, &[Kind::Json], Some(cap)).await?;
+    let id = submit(&request, &state, &caller, incoming, Mode::Sync).await?;
     wait(&state, &caller, id).await
 }
 
@@ -128,9 +124,11 @@ async fn read(
     request: &HttpRequest,
     payload: Payload,
     state: &State,
+    caller: &Caller,
     kinds: &[Kind],
     code_cap: Option<u64>,
-) -> Result<(ExecRequest, Project), ApiError> {
+) -> Result<Incoming, ApiError> {
+    let tenant = caller.tenant(Scope::Run)?;
     let kind = body::kind(request, kinds)?;
     body::refuse_encoded(request)?;
     idempotency::key(request)?;
@@ -142,65 +140,49 @@ async fn read(
     };
     body::refuse_long(request, cap)?;
     state.refuse_unready().await?;
-    let _permit = permit(request, state)?;
+    let _permit = permit(request, state, tenant)?;
     let stream = Body::new(payload.into_inner(), config, cap, Arc::clone(&state.app.metrics));
-    let caps = Caps {
-        spool: state.app.service.spool_dir(),
-        archive: state.app.config.archive_limits(),
-        metadata: usize::try_from(json_cap).unwrap_or(usize::MAX),
-    };
+    let caps = state.caps(tenant);
     match kind {
-        Kind::Json => read_json(stream, &state.app.catalogue, caps, code_cap).await,
-        Kind::Multipart => multipart::read(request.headers(), stream, &caps).await,
+        Kind::Json => submission::read_json(stream, &state.app.catalogue, &caps, code_cap).await,
+        Kind::Multipart => multipart::read(request.headers(), stream, &caps).await?.request(&caps).await,
     }
 }
 
-/// Bounds what all bodies together hold in memory and on disk while they come.
-fn permit<'a>(request: &HttpRequest, state: &'a State) -> Result<Option<SemaphorePermit<'a>>, ApiError> {
+/// Bounds what all bodies together hold on disk while they come.
+fn permit(request: &HttpRequest, state: &State, tenant: &Tenant) -> Result<Option<Reserved>, ApiError> {
     if body::content_length(request).is_some_and(|length| length <= SMALL) {
         return Ok(None);
     }
-    state.uploads.try_acquire().map(Some).map_err(|_| {
+    state.sharing.uploads.try_reserve(tenant, 1, Use::Reading).map(Some).ok_or_else(|| {
         let count = state.app.config.request.uploads;
-        ApiError::new(
-            Code::TooManyUploads,
-            format!("{count} uploads are being read already; try again later"),
-        )
-    })
-}
-
-pub(super) async fn read_json(
-    stream: Body,
-    catalogue: &Catalogue,
-    caps: Caps,
-    code_cap: Option<u64>,
-) -> Result<(ExecRequest, Project), ApiError> {
-    let bytes = stream.collect().await?;
-    let inline = Inline::new(parse(&bytes)?, catalogue)?;
-    drop(bytes);
-    if let Some(cap) = code_cap.filter(|cap| inline.bytes() as u64 > *cap) {
         let detail = format!(
-            "the code has {} bytes; eval takes at most {cap}: send a tar archive to /api/v1/exec/sync",
-            inline.bytes()
+            "this server reads {count} uploads at once, and others or your share of them leave none; try again later"
         );
-        return Err(ApiError::new(Code::CodeTooLarge, detail));
-    }
-    inline.write(caps.spool, caps.archive).await
+        ApiError::new(Code::TooManyUploads, detail)
+    })
 }
 
 async fn submit(
     request: &HttpRequest,
     state: &State,
     caller: &Caller,
-    mut wire: ExecRequest,
-    project: Project,
+    incoming: Incoming,
     mode: Mode,
 ) -> Result<ExecutionId, ApiError> {
     let app = &state.app;
+    let Incoming { request: wire, project, held } = incoming;
+    let (key, mut wire, project) = match idempotency::key(request)? {
+        None => (None, wire, project),
+        Some(key) => {
+            let (key, wire, project) = idempotency::named(key, wire, project).await?;
+            (Some(key), wire, project)
+        }
+    };
     let dependencies = wire.take_dependencies();
     let image = wire.docker_image.take().filter(|image| !image.is_empty());
     let helped = wire.helped();
-    let spec = accept(state, caller, wire.into_submission(project)?).await?;
+    let spec = accept(state, caller, submission(state, wire, project).await?).await?;
     let spec = match image {
         None => spec,
         Some(_) if dependencies != RequestedDependencies::default() => {
@@ -211,17 +193,35 @@ async fn submit(
         Some(image) => intake::use_image(spec, &image, helped, &app.config.containers.allow_image)?,
     };
     let spec = with_dependencies(spec, dependencies, app.config.install_policy()).await?;
-    let spec = ExecutionSpec { share: caller.share(), ..spec };
-    let (key, spec) = match idempotency::key(request)? {
-        None => (None, spec),
-        Some(key) => {
-            let (key, spec) = idempotency::named(key, spec).await?;
-            (Some(key), spec)
-        }
-    };
+    let spec = waiting(state, caller, spec)?;
     let id = state.app.service.submit(spec, mode, key).await?.id;
+    drop(held);
     caller.audit("run", id, true);
     Ok(id)
+}
+
+/// The spec as it waits: without what nobody needs any more, and with its part of the server's memory.
+fn waiting(state: &State, caller: &Caller, mut spec: ExecutionSpec) -> Result<ExecutionSpec, ApiError> {
+    spec.project.forget_entries();
+    let (memory, bytes) = (&state.sharing.memory, spec.memory_bytes());
+    let memory = memory.try_reserve(&spec.tenant, bytes.min(memory.most()), Use::Waiting).ok_or_else(|| {
+        let detail = format!(
+            "the executions that wait leave no memory for this one, which takes {bytes} bytes; try again later, or put \
+             long arguments, variables and dependencies into files of the project"
+        );
+        ApiError::new(Code::QueueFull, detail)
+    })?;
+    Ok(ExecutionSpec { share: caller.share(), memory: Some(memory), ..spec })
+}
+
+/// What the execution layer checks. Long standard input goes to a file, on a thread of its own.
+async fn submission(state: &State, wire: ExecRequest, project: Project) -> Result<Submission, ApiError> {
+    let spool = state.app.service.spool_dir();
+    if wire.stdin.as_ref().is_none_or(|stdin| stdin.len() <= STDIN_IN_MEMORY) {
+        return wire.into_submission(project, &spool);
+    }
+    let made = web::block(move || wire.into_submission(project, &spool));
+    made.await.map_err(|error| ApiError::internal(&error))?
 }
 
 /// Checks it, on a thread of its own where files of the project are to be read.

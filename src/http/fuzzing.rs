@@ -11,15 +11,16 @@ use actix_web::web::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, LocalBoxStream};
 
-use crate::archive::Project;
 use crate::config::Config;
+use crate::execution::budget::Budget;
 use crate::execution::id::Tenant;
 use crate::execution::intake;
 use crate::http::body::Body;
 use crate::http::error::{ApiError, Code};
-use crate::http::execute::read_json;
-use crate::http::multipart::{self, Caps};
-use crate::http::request::ExecRequest;
+use crate::http::multipart;
+use crate::http::submission::{Incoming, read_json};
+use crate::http::text::Caps;
+use crate::limits::MIB;
 use crate::runtime::Catalogue;
 use crate::telemetry::Metrics;
 
@@ -47,7 +48,7 @@ pub enum Read {
 /// Reads bodies as the routes do, one after the other.
 pub struct Reader {
     config: Config,
-    catalogue: Catalogue,
+    catalogue: Arc<Catalogue>,
     metrics: Arc<Metrics>,
     runtime: tokio::runtime::Runtime,
 }
@@ -59,7 +60,8 @@ impl Reader {
     /// A system that gives no thread, or languages that can't be read.
     pub fn new(config: Config) -> Result<Self, Box<dyn std::error::Error>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        Ok(Self { config, catalogue: Catalogue::load(None)?, metrics: Arc::default(), runtime })
+        let catalogue = Arc::new(Catalogue::load(None)?);
+        Ok(Self { config, catalogue, metrics: Arc::default(), runtime })
     }
 
     /// The JSON body of `exec/sync` and `exec/async`, in the pieces in which it comes.
@@ -68,7 +70,7 @@ impl Reader {
         let cap = self.config.request.json_kb << 10;
         self.runtime.block_on(async {
             let body = self.body(pieces, cap);
-            self.accept(read_json(body, &self.catalogue, self.caps(spool), None).await)
+            self.accept(read_json(body, &self.catalogue, &self.caps(spool), None).await, spool)
         })
     }
 
@@ -80,7 +82,12 @@ impl Reader {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("multipart/form-data; boundary=x"));
         self.runtime.block_on(async {
             let body = self.body(pieces, cap);
-            self.accept(multipart::read(&headers, body, &self.caps(spool)).await)
+            let caps = self.caps(spool);
+            let read = match multipart::read(&headers, body, &caps).await {
+                Ok(parts) => parts.request(&caps).await,
+                Err(error) => Err(error),
+            };
+            self.accept(read, spool)
         })
     }
 
@@ -102,19 +109,22 @@ impl Reader {
             spool: spool.to_owned(),
             archive: self.config.archive_limits(),
             metadata: usize::try_from(self.config.request.json_kb << 10).unwrap_or(usize::MAX),
+            memory: Budget::new(usize::try_from(64 * MIB).unwrap_or(usize::MAX), |_| ()),
+            tenant: Tenant::local(),
         }
     }
 
-    fn accept(&self, read: Result<(ExecRequest, Project), ApiError>) -> Read {
-        match read.and_then(|(request, project)| self.spec(request, project)) {
+    fn accept(&self, read: Result<Incoming, ApiError>, spool: &Path) -> Read {
+        match read.and_then(|incoming| self.spec(incoming, spool)) {
             Ok(accepted) => accepted,
             Err(ApiError { code, detail, .. }) => Read::Refused { code, detail },
         }
     }
 
-    fn spec(&self, request: ExecRequest, project: Project) -> Result<Read, ApiError> {
+    fn spec(&self, incoming: Incoming, spool: &Path) -> Result<Read, ApiError> {
+        let Incoming { request, project, held: _held } = incoming;
         let shown = format!("{request:?}");
-        let submission = request.into_submission(project)?;
+        let submission = request.into_submission(project, spool)?;
         let policy = self.config.limit_policy();
         let spec = intake::accept(&self.catalogue, &policy, &Tenant::local(), submission)?;
         let project = spec.project.frames().read().map_err(|error| ApiError::storage(&error))?;

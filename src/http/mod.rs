@@ -27,9 +27,11 @@ mod request;
 mod result;
 mod result_stream;
 mod runtimes;
+mod shape;
 mod sharing;
 mod stream;
 mod submission;
+mod text;
 
 use std::sync::Arc;
 
@@ -37,17 +39,19 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpResponse, Resource};
-use tokio::sync::Semaphore;
 
 pub use docs::openapi_json;
 pub use listener::serve;
 
+use crate::execution::id::Tenant;
 use crate::http::auth::Door;
 use crate::http::error::{ApiError, Code};
 use crate::http::health::Readiness;
 use crate::http::hosts::Hosts;
 use crate::http::rate::Rates;
 use crate::http::sharing::Sharing;
+use crate::http::text::Caps;
+use crate::limits::KIB;
 use crate::server::App;
 
 /// What the web framework may log unless the operator says otherwise; its own start is nobody's news.
@@ -98,8 +102,6 @@ async fn unknown_route() -> Result<HttpResponse, ApiError> {
 /// What the routes share.
 pub struct State {
     app: App,
-    /// One permit for each large body that is being read.
-    uploads: Semaphore,
     readiness: Readiness,
     hosts: Hosts,
     door: Door,
@@ -111,10 +113,22 @@ impl State {
     /// For one server, whatever the number of its threads.
     #[must_use]
     pub fn new(app: App) -> Arc<Self> {
-        let uploads = Semaphore::new(app.config.request.uploads);
+        let sharing = Sharing::new(&app);
         let hosts = Hosts::new(app.config.listen.ip(), &app.config.allowed_hosts);
-        let (readiness, door, sharing, rates) = Default::default();
-        Arc::new(Self { app, uploads, readiness, hosts, door, sharing, rates })
+        let (readiness, door, rates) = Default::default();
+        Arc::new(Self { app, readiness, hosts, door, sharing, rates })
+    }
+
+    /// Where a request of this tenant goes, and what it may take.
+    fn caps(&self, tenant: &Tenant) -> Caps {
+        let (service, config) = (&self.app.service, &self.app.config);
+        Caps {
+            spool: service.spool_dir(),
+            archive: config.archive_limits(),
+            metadata: usize::try_from(config.request.json_kb * KIB).unwrap_or(usize::MAX),
+            memory: self.sharing.memory.clone(),
+            tenant: tenant.clone(),
+        }
     }
 
     /// New work is refused while it could not run, before its body is read.

@@ -1,20 +1,63 @@
 //! From what a caller sent to what the execution layer checks: defaults, inline files.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use actix_web::web;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::archive::{ArchiveLimits, Contents, Entry, EntryKind, Project, ProjectWriter};
+use crate::execution::budget::Reserved;
 use crate::execution::intake::{LintMode, RequestedDependencies, Script, Submission};
 use crate::execution::spec::Stdin;
+use crate::http::body::Body;
 use crate::http::error::{ApiError, Code};
-use crate::http::request::{Encoding, ExecRequest, InlineFile};
+use crate::http::request::{Encoding, ExecRequest, Files, InlineFile, parse};
+use crate::http::text::Caps;
 use crate::limits::RequestedLimits;
 use crate::runtime::Catalogue;
 
+/// A request whose body is complete.
+pub(super) struct Incoming {
+    pub(super) request: ExecRequest,
+    pub(super) project: Project,
+    /// Memory for it until it is submitted.
+    pub(super) held: Reserved,
+}
+
+/// Reads a JSON body. `code_cap`: bytes that its files may have together.
+pub(super) async fn read_json(
+    body: Body,
+    catalogue: &Arc<Catalogue>,
+    caps: &Caps,
+    code_cap: Option<u64>,
+) -> Result<Incoming, ApiError> {
+    let text = body.collect(caps).await?;
+    let held = caps.room(&text).await?;
+    let (catalogue, spool, limits) = (Arc::clone(catalogue), caps.spool.clone(), caps.archive);
+    let short = text.in_memory().is_some();
+    let read = move |text: Vec<u8>| {
+        let request = parse(&text)?;
+        // Before the files are decoded: memory was reserved for one or the other.
+        drop(text);
+        let inline = Inline::new(request, &catalogue)?;
+        inline.check(code_cap)?;
+        Ok(inline)
+    };
+    let write = move |inline: Inline| inline.write(&spool, limits);
+    let (request, project) = if short {
+        let inline = text.read(read).await?;
+        web::block(move || write(inline)).await.map_err(|error| ApiError::internal(&error))??
+    } else {
+        text.read(move |text| read(text).and_then(write)).await?
+    };
+    Ok(Incoming { request, project, held })
+}
+
 /// A JSON body with its files, from which a project can be written.
 pub(super) struct Inline {
-    pub(super) request: ExecRequest,
+    request: ExecRequest,
     files: Vec<(String, Vec<u8>)>,
 }
 
@@ -23,7 +66,7 @@ impl Inline {
     pub(super) fn new(mut request: ExecRequest, catalogue: &Catalogue) -> Result<Self, ApiError> {
         request.drop_empty();
         let files = match (request.files.take(), request.code.take()) {
-            (Some(files), _) if !files.is_empty() => {
+            (Some(Files(files)), _) if !files.is_empty() => {
                 default_to_first(&mut request, &files, catalogue);
                 files.into_iter().enumerate().map(decode).collect::<Result<_, _>>()?
             }
@@ -33,28 +76,25 @@ impl Inline {
         Ok(Self { request, files })
     }
 
-    /// Sum of the files' sizes, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.files.iter().map(|(_, content)| content.len()).sum()
+    /// The files are within their cap, where there is one.
+    fn check(&self, code_cap: Option<u64>) -> Result<(), ApiError> {
+        let bytes: usize = self.files.iter().map(|(_, content)| content.len()).sum();
+        let Some(cap) = code_cap.filter(|cap| bytes as u64 > *cap) else { return Ok(()) };
+        let detail = format!(
+            "the code has {bytes} bytes; eval takes at most {cap}: send a tar archive to /api/v1/exec/sync"
+        );
+        Err(ApiError::new(Code::CodeTooLarge, detail))
     }
 
-    /// Spools the files; on a thread of its own, for it writes to disk.
-    pub(super) async fn write(
-        self,
-        spool: std::path::PathBuf,
-        limits: ArchiveLimits,
-    ) -> Result<(ExecRequest, Project), ApiError> {
+    /// Spools the files. Blocks on the disk.
+    pub(super) fn write(self, spool: &Path, limits: ArchiveLimits) -> Result<(ExecRequest, Project), ApiError> {
         let Self { request, files } = self;
-        let written = web::block(move || {
-            let mut writer = ProjectWriter::new(&spool, limits)?;
-            for (name, content) in &files {
-                writer.file(name, content.len() as u64, false)?;
-                writer.data(content)?;
-            }
-            writer.finish()
-        });
-        let project = written.await.map_err(|error| ApiError::internal(&error))??;
-        Ok((request, project))
+        let mut writer = ProjectWriter::new(spool, limits)?;
+        for (name, content) in files {
+            writer.file(&name, content.len() as u64, false)?;
+            writer.data(&content)?;
+        }
+        Ok((request, writer.finish()?))
     }
 }
 
@@ -132,14 +172,16 @@ impl ExecRequest {
         asked.into_iter().find(|(_, asked)| *asked).map(|(field, _)| field)
     }
 
-    /// What the execution layer checks.
-    pub(super) fn into_submission(mut self, project: Project) -> Result<Submission, ApiError> {
+    /// What the execution layer checks. Long standard input goes to a file in `spool`, which blocks on the disk.
+    pub(super) fn into_submission(mut self, project: Project, spool: &Path) -> Result<Submission, ApiError> {
         if self.code.is_some() || self.files.is_some() {
             let detail = "`code` and `files` belong to a JSON body; this one has a `tar` part";
             return Err(ApiError::new(Code::InvalidValue, detail));
         }
         self.drop_empty();
         let language = language(self.language, self.python_version)?;
+        let stdin = self.stdin.unwrap_or_default().into_bytes();
+        let stdin = Stdin::new(stdin, spool).map_err(|error| ApiError::storage(&error))?;
         let config = self.config.unwrap_or_default();
         let mut notices = Vec::new();
         if config.network_disabled == Some(false) {
@@ -151,7 +193,7 @@ impl ExecRequest {
             entrypoint: self.entrypoint,
             args: self.script_args,
             env: self.env_vars.unwrap_or_default().0,
-            stdin: Stdin::Bytes(self.stdin.unwrap_or_default().into_bytes().into()),
+            stdin,
             limits: RequestedLimits::from(&config),
             eval_last_expr: self.eval_last_expr.unwrap_or(false),
             script: Script {

@@ -230,21 +230,24 @@ fn leave_artifacts(job: &Job, files: &[(&str, &[u8])]) -> Result<Report, Sandbox
 
 /// Everything that came through the door.
 fn describe(spec: &ExecutionSpec) -> serde_json::Value {
-    let Stdin::Bytes(stdin) = &spec.stdin else { panic!("HTTP has no live input yet") };
-    let files: BTreeMap<_, _> = spec
-        .project
-        .entries()
-        .iter()
-        .filter_map(|entry| match entry.kind {
-            EntryKind::File { size, .. } => Some((entry.path.clone(), size)),
-            EntryKind::Dir => None,
-        })
-        .collect();
+    let stdin = match (&spec.stdin, spec.stdin.file()) {
+        (Stdin::Bytes(bytes), _) => bytes.to_vec(),
+        (_, Some(path)) => std::fs::read(path).unwrap(),
+        _ => panic!("HTTP has no live input yet"),
+    };
+    let mut files = BTreeMap::new();
+    let note = |path: &str, size: u64| {
+        if !path.starts_with(".execbox/") {
+            files.insert(path.to_owned(), size);
+        }
+        None
+    };
+    spec.project.each_file(note, |_, _| ControlFlow::Continue(())).unwrap();
     json!({
         "language": spec.runtime.name,
         "argv": spec.command.run,
         "env": spec.command.env,
-        "stdin": String::from_utf8_lossy(stdin),
+        "stdin": String::from_utf8_lossy(&stdin),
         "files": files,
         "limits": spec.limits,
         "artifacts": spec.artifacts,

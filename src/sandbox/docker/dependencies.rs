@@ -469,6 +469,7 @@ mod tests {
             }),
             labels: BTreeMap::new(),
             notices: Vec::new(),
+            memory: None,
         }
     }
 

@@ -179,6 +179,7 @@ fn job(
         image: None,
         labels: BTreeMap::new(),
         notices: Vec::new(),
+        memory: None,
     };
     let artifact_dir = scratch.path().to_owned();
     let slot = Arc::new(CancellationToken::new().drop_guard());

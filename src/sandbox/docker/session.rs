@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -285,6 +286,8 @@ async fn write_stdin(
     }
     match stdin {
         Stdin::Bytes(bytes) => write_piece(input, bytes, credit, ended).await?,
+        Stdin::Scratch(path) => write_file(input, path, credit, ended).await?,
+        Stdin::Kept(path) => write_file(input, path, credit, ended).await?,
         Stdin::Live(receiver) => {
             let taken = receiver.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             if let Some(mut receiver) = taken {
@@ -300,10 +303,28 @@ async fn write_stdin(
     input.flush().await
 }
 
+/// Sends standard input that is in a file, a piece at a time.
+async fn write_file(
+    input: &mut Input,
+    path: &Path,
+    credit: &Semaphore,
+    ended: &CancellationToken,
+) -> std::io::Result<()> {
+    let mut next = read(File::open(path)?, Vec::new());
+    loop {
+        let (file, piece) = next.await??;
+        if piece.is_empty() || ended.is_cancelled() {
+            return Ok(());
+        }
+        write_piece(input, &piece, credit, ended).await?;
+        next = read(file, piece);
+    }
+}
+
 /// Sends one piece of standard input, as far as it is granted.
 async fn write_piece(
     input: &mut Input,
-    bytes: &Bytes,
+    bytes: &[u8],
     credit: &Semaphore,
     ended: &CancellationToken,
 ) -> std::io::Result<()> {

@@ -220,6 +220,7 @@ impl Inner {
             image: None,
             labels: BTreeMap::new(),
             notices: Vec::new(),
+            memory: None,
         };
         let artifact_dir = scratch.path().to_owned();
         let slot = Arc::new(CancellationToken::new().drop_guard());

@@ -1,0 +1,167 @@
+//! The JSON text of a request: in memory while it is short, else in a file without a name, so that callers who take their
+//! time hold next to nothing of the server's memory. What reading it takes is reserved before it is read.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use actix_web::web;
+
+use crate::archive::ArchiveLimits;
+use crate::execution::budget::{Budget, Reserved, Use};
+use crate::execution::id::Tenant;
+use crate::http::error::{ApiError, Code};
+use crate::http::shape::MAX_VALUES;
+
+/// Bytes of a text that stay in memory, and bytes of a longer one that are gathered for each write. With as many callers
+/// as there are connections, 32 MiB: half of the default budget, which is what may be on its way.
+const IN_MEMORY: usize = 16 << 10;
+/// What reading a text may hold for each of its bytes: the text, a string of it without its escapes, and the value.
+const COPIES: usize = 3;
+/// Bytes that a value takes beside its text: an entry of a map with the heads of its two strings.
+const VALUE_BYTES: usize = 128;
+/// What its record may take while it is written: of an asynchronous one, a project that is not kept as a file.
+const RECORD_BYTES: usize = 64 << 10;
+/// How long a complete request waits for memory before it is answered 429.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the parts of a request go, and what they may take.
+#[derive(Debug, Clone)]
+pub(super) struct Caps {
+    pub(super) spool: PathBuf,
+    pub(super) archive: ArchiveLimits,
+    /// Of the metadata part, in bytes.
+    pub(super) metadata: usize,
+    /// For all requests together.
+    pub(super) memory: Budget,
+    /// Whose request it is.
+    pub(super) tenant: Tenant,
+}
+
+impl Caps {
+    /// Nothing of the memory yet, for a request that is on its way.
+    pub(super) fn incoming(&self) -> Reserved {
+        self.memory.nothing(&self.tenant, Use::Incoming)
+    }
+
+    /// Room for reading a text. Waits for it.
+    pub(super) async fn room(&self, text: &Text) -> Result<Reserved, ApiError> {
+        let mut reserved = self.memory.nothing(&self.tenant, Use::Reading);
+        self.make_room(&mut reserved, text.cost(), Use::Reading).await?;
+        Ok(reserved)
+    }
+
+    /// Makes a reservation so much for this use. Waits for it.
+    pub(super) async fn make_room(
+        &self,
+        reserved: &mut Reserved,
+        bytes: usize,
+        what: Use,
+    ) -> Result<(), ApiError> {
+        if reserved.turn(bytes.min(self.memory.most()), what, PATIENCE).await {
+            return Ok(());
+        }
+        let detail = "other requests take the memory that this server has for them, or yours take your share of it; try \
+                      again later";
+        Err(ApiError::new(Code::TooManyUploads, detail))
+    }
+}
+
+/// A text that is on its way.
+pub(super) struct Gathering {
+    folder: PathBuf,
+    memory: Vec<u8>,
+    reserved: Reserved,
+    file: Option<File>,
+    length: usize,
+    separators: usize,
+}
+
+impl Gathering {
+    pub(super) fn new(caps: &Caps) -> Self {
+        let (folder, reserved) = (caps.spool.clone(), caps.incoming());
+        Self { folder, memory: Vec::new(), reserved, file: None, length: 0, separators: 0 }
+    }
+
+    /// Bytes so far.
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Takes the next piece. Without memory for it, it goes to the file at once: nobody is refused for want of it.
+    pub(super) async fn push(&mut self, piece: &[u8]) -> Result<(), ApiError> {
+        self.length += piece.len();
+        self.separators += piece.iter().filter(|byte| b",[{".contains(byte)).count();
+        self.memory.extend_from_slice(piece);
+        if self.memory.len() > IN_MEMORY || !self.reserved.try_resize(self.memory.capacity()) {
+            self.spill().await?;
+        }
+        Ok(())
+    }
+
+    async fn spill(&mut self) -> Result<(), ApiError> {
+        let (piece, file, folder) = (std::mem::take(&mut self.memory), self.file.take(), self.folder.clone());
+        let file = blocking(move || {
+            let mut file = file.map_or_else(|| tempfile::tempfile_in(&folder), Ok)?;
+            file.write_all(&piece)?;
+            Ok(file)
+        });
+        self.file = Some(file.await?);
+        self.reserved.try_resize(0);
+        Ok(())
+    }
+
+    /// The text is complete.
+    pub(super) fn finish(self) -> Text {
+        let Self { memory, reserved, file, length, separators, .. } = self;
+        Text { memory, file, length, separators, _reserved: reserved }
+    }
+}
+
+/// A text that is complete.
+pub(super) struct Text {
+    /// Behind what is in the file, where there is one.
+    memory: Vec<u8>,
+    file: Option<File>,
+    length: usize,
+    /// Bytes that can stand before a value: with one more, there are no more values than that.
+    separators: usize,
+    _reserved: Reserved,
+}
+
+impl Text {
+    /// Bytes that reading it may take.
+    pub(super) fn cost(&self) -> usize {
+        RECORD_BYTES + COPIES * self.length + VALUE_BYTES * self.separators.min(MAX_VALUES)
+    }
+
+    /// All of it, where it is in memory.
+    pub(super) fn in_memory(&self) -> Option<&[u8]> {
+        self.file.is_none().then_some(&self.memory)
+    }
+
+    /// Makes something of it: here when it is short, else on a thread of its own.
+    pub(super) async fn read<T: Send + 'static>(
+        self,
+        read: impl FnOnce(Vec<u8>) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let Self { memory, file, length, _reserved, .. } = self;
+        let Some(mut file) = file else { return read(memory) };
+        let reading = web::block(move || {
+            let mut text = Vec::with_capacity(length);
+            let whole = file.rewind().and_then(|()| file.read_to_end(&mut text));
+            whole.map_err(|error| ApiError::storage(&error))?;
+            text.extend_from_slice(&memory);
+            read(text)
+        });
+        reading.await.map_err(|error| ApiError::internal(&error))?
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = web::block(work).await.map_err(|error| ApiError::internal(&error))?;
+    done.map_err(|error| ApiError::storage(&error))
+}
