@@ -99,7 +99,18 @@ impl Default for Metrics {
         registry.register("executions_queued", "Executions that wait for a worker", queued.clone());
         registry.register("executions_running", "Executions that run", running.clone());
         registry.register("executions_kept", "Finished executions that are still kept", kept.clone());
-        Self { registry, finished, requests, upload_bytes, connections, cut, body_memory, queued, running, kept }
+        Self {
+            registry,
+            finished,
+            requests,
+            upload_bytes,
+            connections,
+            cut,
+            body_memory,
+            queued,
+            running,
+            kept,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use actix_web::{HttpMessage as _, HttpRequest};
 use futures::{Stream, StreamExt as _};
 
 use crate::config::RequestConfig;
+use crate::http::connections::OnDemand;
 use crate::http::error::{ApiError, Code};
 use crate::http::pace::{Pace, TooSlow};
 use crate::http::text::{Caps, Gathering, Text};
@@ -21,6 +22,7 @@ use crate::telemetry::Metrics;
 /// A body under a cap and a pace. Only the time spent waiting for the caller counts, never our own.
 pub(super) struct Body {
     payload: Payload,
+    demand: Option<OnDemand>,
     pace: Pace,
     cap: u64,
     received: u64,
@@ -30,12 +32,13 @@ pub(super) struct Body {
 impl Body {
     pub(super) fn new(
         payload: Payload,
+        demand: Option<OnDemand>,
         config: &RequestConfig,
         cap: u64,
         metrics: std::sync::Arc<Metrics>,
     ) -> Self {
         let pace = Pace::growing(Duration::from_secs(config.body_idle_seconds), config.body_min_rate);
-        Self { payload, pace, cap, received: 0, metrics }
+        Self { payload, demand, pace, cap, received: 0, metrics }
     }
 
     /// Everything, as a text that is read later.
@@ -66,7 +69,10 @@ impl Stream for Body {
         match Pin::new(&mut this.payload).poll_next(context) {
             Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Some(this.take(chunk))),
             Poll::Ready(other) => Poll::Ready(other),
-            Poll::Pending => this.pace.poll_stalled(context).map(|too_slow| Some(Err(slow(too_slow)))),
+            Poll::Pending => {
+                this.demand.iter().for_each(OnDemand::want);
+                this.pace.poll_stalled(context).map(|too_slow| Some(Err(slow(too_slow))))
+            }
         }
     }
 }

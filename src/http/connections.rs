@@ -37,8 +37,16 @@ pub(super) struct Connection {
     closed: AtomicBool,
     /// It has to make room.
     evicted: AtomicBool,
+    /// A body is read no faster than it is asked for.
+    on_demand: AtomicBool,
+    /// It is asked for.
+    wanted: AtomicBool,
     waker: AtomicWaker,
 }
+
+/// A body that is read on demand, until this is dropped. Left alone the framework reads 40 KiB ahead of whoever takes
+/// them, of each connection, also while nobody does.
+pub(super) struct OnDemand(Arc<Connection>);
 
 /// A request on a connection, until the last byte of its answer was handed over.
 pub(super) struct Busy(Arc<Connection>);
@@ -61,6 +69,8 @@ impl Connections {
             since: 0.into(),
             closed: false.into(),
             evicted: false.into(),
+            on_demand: false.into(),
+            wanted: false.into(),
             waker: AtomicWaker::new(),
         });
         let open = &mut *self.open();
@@ -105,6 +115,23 @@ impl Connection {
         self.evicted.load(Ordering::Acquire)
     }
 
+    /// The rest of the body stays with the kernel until it is asked for.
+    pub(super) fn on_demand(self: &Arc<Self>) -> OnDemand {
+        self.wanted.store(false, Ordering::Release);
+        self.on_demand.store(true, Ordering::Release);
+        OnDemand(Arc::clone(self))
+    }
+
+    /// Nothing is to be read for now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.on_demand.load(Ordering::Acquire) && !self.wanted.load(Ordering::Acquire)
+    }
+
+    /// Something was read.
+    pub(super) fn satisfied(&self) {
+        self.wanted.store(false, Ordering::Release);
+    }
+
     /// Who looks at it when something has changed.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
@@ -122,6 +149,23 @@ impl Connection {
         open.idle.remove(&self.since.load(Ordering::Relaxed));
         open.count -= 1;
         self.all.metrics.connections(open.count);
+    }
+}
+
+impl OnDemand {
+    /// Asks for more of the body.
+    pub(super) fn want(&self) {
+        // Woken once: whoever reads is the one who asks, and would go round for ever.
+        if !self.0.wanted.swap(true, Ordering::AcqRel) {
+            self.0.waker.wake();
+        }
+    }
+}
+
+impl Drop for OnDemand {
+    fn drop(&mut self) {
+        self.0.on_demand.store(false, Ordering::Release);
+        self.0.waker.wake();
     }
 }
 

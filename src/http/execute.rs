@@ -18,6 +18,7 @@ use crate::failpoint;
 use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::body::{self, Body, Kind};
+use crate::http::connections::Connection;
 use crate::http::error::{ApiError, Code, Problems};
 use crate::http::idempotency;
 use crate::http::multipart;
@@ -129,6 +130,8 @@ async fn read(
     code_cap: Option<u64>,
 ) -> Result<Incoming, ApiError> {
     let tenant = caller.tenant(Scope::Run)?;
+    // From here on, so that nothing comes while this waits for anything else.
+    let demand = request.conn_data::<Arc<Connection>>().map(Connection::on_demand);
     let kind = body::kind(request, kinds)?;
     body::refuse_encoded(request)?;
     idempotency::key(request)?;
@@ -141,7 +144,7 @@ async fn read(
     body::refuse_long(request, cap)?;
     state.refuse_unready().await?;
     let _permit = permit(request, state, tenant)?;
-    let stream = Body::new(payload.into_inner(), config, cap, Arc::clone(&state.app.metrics));
+    let stream = Body::new(payload.into_inner(), demand, config, cap, Arc::clone(&state.app.metrics));
     let caps = state.caps(tenant);
     match kind {
         Kind::Json => submission::read_json(stream, &state.app.catalogue, &caps, code_cap).await,

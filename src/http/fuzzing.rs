@@ -101,7 +101,7 @@ impl Reader {
             Ok::<_, PayloadError>(Bytes::from(piece))
         });
         let pieces: LocalBoxStream<'static, _> = pieces.boxed_local();
-        Body::new(Payload::from(pieces), &self.config.request, cap, Arc::clone(&self.metrics))
+        Body::new(Payload::from(pieces), None, &self.config.request, cap, Arc::clone(&self.metrics))
     }
 
     fn caps(&self, spool: &Path) -> Caps {

@@ -152,7 +152,8 @@ impl<'a> Archive<'a> {
         while self.unsettled {
             self.settle().await?;
         }
-        let (reader, free) = self.idle.take().ok_or_else(|| ApiError::internal(&"an archive without its reader"))?;
+        let (reader, free) =
+            self.idle.take().ok_or_else(|| ApiError::internal(&"an archive without its reader"))?;
         let bytes = reader.memory_bytes() + reader.growth(piece);
         self.unsettled = true;
         self.caps.make_room(&mut self.held, bytes, Use::Reading).await?;

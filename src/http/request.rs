@@ -313,14 +313,32 @@ mod tests {
     #[test]
     fn unknown_fields_are_named_wherever_they_are() {
         for (json, told) in [
-            (r#"{"mounts": []}"#, "the body: there is no field `mounts`; the fields are `entrypoint`, `language`,"),
-            (r#"{"config": {"privileged": true}}"#, "config: there is no field `privileged`; the fields are "),
-            (r#"{"files": [{"name": "a", "content": "", "mode": 1}]}"#, "files[0]: there is no field `mode`; the fields"),
-            (r#"{"entry_point": "a"}"#, "the body: there is no field `entry_point`; did you mean `entrypoint`?"),
+            (
+                r#"{"mounts": []}"#,
+                "the body: there is no field `mounts`; the fields are `entrypoint`, `language`,",
+            ),
+            (
+                r#"{"config": {"privileged": true}}"#,
+                "config: there is no field `privileged`; the fields are ",
+            ),
+            (
+                r#"{"files": [{"name": "a", "content": "", "mode": 1}]}"#,
+                "files[0]: there is no field `mode`; the fields",
+            ),
+            (
+                r#"{"entry_point": "a"}"#,
+                "the body: there is no field `entry_point`; did you mean `entrypoint`?",
+            ),
             (r#"{"Language": "c"}"#, "the body: there is no field `Language`; did you mean `language`?"),
             (r#"{"args": []}"#, "the body: there is no field `args`; did you mean `script_args`?"),
-            (r#"{"timeout_seconds": 1}"#, "the body: there is no field `timeout_seconds`; did you mean `config.timeout_"),
-            (r#"{"config": {"timeout": 1}}"#, "config: there is no field `timeout`; did you mean `timeout_seconds`?"),
+            (
+                r#"{"timeout_seconds": 1}"#,
+                "the body: there is no field `timeout_seconds`; did you mean `config.timeout_",
+            ),
+            (
+                r#"{"config": {"timeout": 1}}"#,
+                "config: there is no field `timeout`; did you mean `timeout_seconds`?",
+            ),
             (r#"{"files": [{"nmae": "a"}]}"#, "files[0]: there is no field `nmae`; did you mean `name`?"),
         ] {
             let (code, detail) = refusal(json);
@@ -350,14 +368,23 @@ mod tests {
                 "config.timeout_seconds: this is the text \"unknown field `x`\"; give a number (line 1 column",
             ),
             (r#"{"files": [{"name": "a"}]}"#, "files[0]: `content` is missing; give an object like"),
-            (r#"{"files": [{"name": "a", "content": "", "encoding": "hex"}]}"#, "files[0].encoding: this is the text \"hex\""),
             (
-                r#"{"files": {"a.py": {"content": "1"}}}"#,
-                "files.a.py: this is an object; give a text",
+                r#"{"files": [{"name": "a", "content": "", "encoding": "hex"}]}"#,
+                "files[0].encoding: this is the text \"hex\"",
             ),
-            (r#"{"files": ["a.py"]}"#, "files[0]: this is the text \"a.py\"; give an object like {name, content"),
-            (r#"{"files": "a.py"}"#, "files: this is the text \"a.py\"; give a list of objects like {name, content, encoding} or an"),
-            (r#"{"env_vars": ["A=1", "B"]}"#, "env_vars[1]: this is the text \"B\" without a `=`; give a text like \"NAME"),
+            (r#"{"files": {"a.py": {"content": "1"}}}"#, "files.a.py: this is an object; give a text"),
+            (
+                r#"{"files": ["a.py"]}"#,
+                "files[0]: this is the text \"a.py\"; give an object like {name, content",
+            ),
+            (
+                r#"{"files": "a.py"}"#,
+                "files: this is the text \"a.py\"; give a list of objects like {name, content, encoding} or an",
+            ),
+            (
+                r#"{"env_vars": ["A=1", "B"]}"#,
+                "env_vars[1]: this is the text \"B\" without a `=`; give a text like \"NAME",
+            ),
         ] {
             let (code, detail) = refusal(json);
             assert_eq!(code, Code::BadJson, "{json}: {detail}");
@@ -383,7 +410,10 @@ mod tests {
             assert_eq!(code, Code::BadJson, "{json}: {detail}");
             assert!(detail.starts_with(&format!("{place}: this name comes twice")), "{json}: {detail}");
         }
-        parse(br#"{"parameters": [{"a": 1}, {"a": 1}], "labels": {"a": "1"}, "input_data": {"a": {"a": 1}}}"#).unwrap();
+        parse(
+            br#"{"parameters": [{"a": 1}, {"a": 1}], "labels": {"a": "1"}, "input_data": {"a": {"a": 1}}}"#,
+        )
+        .unwrap();
     }
 
     #[test]
@@ -394,7 +424,10 @@ mod tests {
             ("{}{}", "the body: the JSON can't be read: trailing characters (line 1 column 3)"),
             ("{\"code\":\"\u{0}\"}", "code: the JSON can't be read: control character"),
             (r#"{"parameters": {"a": [1, tru]}}"#, "parameters.a[1]: the JSON can't be read: expected ident"),
-            (r#"{"config": {"memory_mb": 1e999}}"#, "config.memory_mb: the JSON can't be read: number out of range"),
+            (
+                r#"{"config": {"memory_mb": 1e999}}"#,
+                "config.memory_mb: the JSON can't be read: number out of range",
+            ),
         ] {
             let (code, detail) = refusal(json);
             assert_eq!(code, Code::BadJson, "{json}");
@@ -412,7 +445,10 @@ mod tests {
         assert_eq!(parse(list("script_args", 49_000).as_bytes()).unwrap().script_args.unwrap().len(), 49_000);
         for (json, place) in [
             (list("script_args", 2_800_000), "script_args[49999]"),
-            (format!(r#"{{"files": [{}1]}}"#, r#"{"name": "", "content": ""},"#.repeat(50_000)), "files[1666"),
+            (
+                format!(r#"{{"files": [{}1]}}"#, r#"{"name": "", "content": ""},"#.repeat(50_000)),
+                "files[1666",
+            ),
         ] {
             let (code, detail) = refusal(&json);
             assert_eq!(code, Code::BadJson);
@@ -428,7 +464,9 @@ mod tests {
     fn the_shapes_have_the_fields_of_the_schemas() {
         let document: serde_json::Value = serde_json::from_str(&crate::http::openapi_json()).unwrap();
         for (shape, name) in [(&REQUEST, "ExecRequest"), (&CONFIG, "ExecConfig"), (&FILE, "InlineFile")] {
-            let (Shape::Object(fields) | Shape::Whole(_, fields)) = shape else { panic!("{name} is an object") };
+            let (Shape::Object(fields) | Shape::Whole(_, fields)) = shape else {
+                panic!("{name} is an object")
+            };
             let mut fields: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
             fields.sort_unstable();
             let schema = document["components"]["schemas"][name]["properties"].as_object().unwrap();
@@ -477,7 +515,8 @@ mod tests {
     #[test]
     fn null_means_absent_and_numbers_may_be_whole_or_not() {
         let request =
-            parse(br#"{"stdin": null, "config": {"cpus": 0.5, "memory_mb": 64, "cpu_shares": 1024}}"#).unwrap();
+            parse(br#"{"stdin": null, "config": {"cpus": 0.5, "memory_mb": 64, "cpu_shares": 1024}}"#)
+                .unwrap();
         let config = request.config.unwrap();
         assert_eq!((request.stdin, config.cpus, config.memory_mb), (None, Some(0.5), Some(64.0)));
     }

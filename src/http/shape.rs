@@ -148,7 +148,9 @@ impl<'de> Walk<'de> {
         if self.values.get() <= MAX_VALUES {
             return Ok(());
         }
-        let what = format!("the body has more than {MAX_VALUES} values, the limit; send many files as a tar archive");
+        let what = format!(
+            "the body has more than {MAX_VALUES} values, the limit; send many files as a tar archive"
+        );
         Err(self.fail(Code::BadJson, what))
     }
 
@@ -218,7 +220,11 @@ impl<'de> Value<'_, 'de> {
     }
 
     /// The shape of a field, and whether it may be null.
-    fn field<E: serde::de::Error>(&self, shape: &'static Shape, name: &str) -> Result<(&'static Shape, bool), E> {
+    fn field<E: serde::de::Error>(
+        &self,
+        shape: &'static Shape,
+        name: &str,
+    ) -> Result<(&'static Shape, bool), E> {
         match shape {
             Shape::Any => Ok((shape, true)),
             Shape::Map(value) => Ok((value, false)),
@@ -255,7 +261,8 @@ fn similar(fields: &'static [(&'static str, Shape)], name: &str) -> Option<Strin
     // As many slips as a word of this length may have and still be the same word.
     let near = fields.iter().map(|(field, _)| (slips(field), *field));
     let near = near.filter(|(slips, field)| *slips <= (field.len() / 3).max(1)).min();
-    let part = || fields.iter().map(|(field, _)| *field).find(|field| field.split('_').any(|word| word == name));
+    let part =
+        || fields.iter().map(|(field, _)| *field).find(|field| field.split('_').any(|word| word == name));
     let inner = || {
         fields.iter().find_map(|(outer, shape)| match shape {
             Shape::Object(inner) => similar(inner, &name).map(|inner| format!("{outer}.{inner}")),
@@ -330,13 +337,16 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
             self.walk.enter(Step::Name(name.clone()));
             let (field, nullable) = self.field(shape, &name)?;
             if names.contains(&name) {
-                return Err(self.walk.fail(Code::BadJson, "this name comes twice in its object; give it once"));
+                return Err(self
+                    .walk
+                    .fail(Code::BadJson, "this name comes twice in its object; give it once"));
             }
             names.insert(name);
             self.walk.count(field)?;
             self.walk.names.set(self.walk.names.get() + 1);
             if self.walk.names.get() > MAX_NAMES {
-                let what = format!("the object has more than {MAX_NAMES} names, the limit; use a list, or a file");
+                let what =
+                    format!("the object has more than {MAX_NAMES} names, the limit; use a list, or a file");
                 return Err(self.walk.fail(Code::BadJson, what));
             }
             map.next_value_seed(Value { walk: self.walk, shape: field, nullable })?;
@@ -346,7 +356,9 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
         if let Shape::Whole(needed, fields) = shape
             && let Some((missing, _)) = fields[..*needed].iter().find(|(field, _)| !names.contains(*field))
         {
-            return Err(self.walk.fail(Code::BadJson, format!("`{missing}` is missing; give {}", shape.wanted())));
+            return Err(self
+                .walk
+                .fail(Code::BadJson, format!("`{missing}` is missing; give {}", shape.wanted())));
         }
         Ok(())
     }

@@ -87,7 +87,11 @@ impl Inline {
     }
 
     /// Spools the files. Blocks on the disk.
-    pub(super) fn write(self, spool: &Path, limits: ArchiveLimits) -> Result<(ExecRequest, Project), ApiError> {
+    pub(super) fn write(
+        self,
+        spool: &Path,
+        limits: ArchiveLimits,
+    ) -> Result<(ExecRequest, Project), ApiError> {
         let Self { request, files } = self;
         let mut writer = ProjectWriter::new(spool, limits)?;
         for (name, content) in files {

@@ -17,6 +17,11 @@ use crate::http::shape::MAX_VALUES;
 /// Bytes of a text that stay in memory, and bytes of a longer one that are gathered for each write. With as many callers
 /// as there are connections, 32 MiB: half of the default budget, which is what may be on its way.
 const IN_MEMORY: usize = 16 << 10;
+/// Bytes of a text that need no such buffer.
+const TINY: usize = 2 << 10;
+/// A buffer for a text that comes in: of this size it is a mapping of its own, of which only what is used takes memory, and
+/// all of it goes back to the system (see `bound_heaps`).
+const BUFFER: usize = 128 << 10;
 /// What reading a text may hold for each of its bytes: the text, a string of it without its escapes, and the value.
 const COPIES: usize = 3;
 /// Bytes that a value takes beside its text: an entry of a map with the heads of its two strings.
@@ -27,7 +32,6 @@ const RECORD_BYTES: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the parts of a request go, and what they may take.
-#[derive(Debug, Clone)]
 pub(super) struct Caps {
     pub(super) spool: PathBuf,
     pub(super) archive: ArchiveLimits,
@@ -69,8 +73,8 @@ impl Caps {
 }
 
 /// A text that is on its way.
-pub(super) struct Gathering {
-    folder: PathBuf,
+pub(super) struct Gathering<'a> {
+    caps: &'a Caps,
     memory: Vec<u8>,
     reserved: Reserved,
     file: Option<File>,
@@ -78,10 +82,9 @@ pub(super) struct Gathering {
     separators: usize,
 }
 
-impl Gathering {
-    pub(super) fn new(caps: &Caps) -> Self {
-        let (folder, reserved) = (caps.spool.clone(), caps.incoming());
-        Self { folder, memory: Vec::new(), reserved, file: None, length: 0, separators: 0 }
+impl<'a> Gathering<'a> {
+    pub(super) fn new(caps: &'a Caps) -> Self {
+        Self { caps, memory: Vec::new(), reserved: caps.incoming(), file: None, length: 0, separators: 0 }
     }
 
     /// Bytes so far.
@@ -93,15 +96,20 @@ impl Gathering {
     pub(super) async fn push(&mut self, piece: &[u8]) -> Result<(), ApiError> {
         self.length += piece.len();
         self.separators += piece.iter().filter(|byte| b",[{".contains(byte)).count();
+        if self.memory.len() + piece.len() > TINY {
+            // The same each time, and so large that it does not stay in the heap.
+            self.memory.reserve_exact(BUFFER.saturating_sub(self.memory.len()));
+        }
         self.memory.extend_from_slice(piece);
-        if self.memory.len() > IN_MEMORY || !self.reserved.try_resize(self.memory.capacity()) {
+        if self.memory.len() > IN_MEMORY || !self.reserved.try_resize(self.memory.len()) {
             self.spill().await?;
         }
         Ok(())
     }
 
     async fn spill(&mut self) -> Result<(), ApiError> {
-        let (piece, file, folder) = (std::mem::take(&mut self.memory), self.file.take(), self.folder.clone());
+        let piece = std::mem::take(&mut self.memory);
+        let (file, folder) = (self.file.take(), self.caps.spool.clone());
         let file = blocking(move || {
             let mut file = file.map_or_else(|| tempfile::tempfile_in(&folder), Ok)?;
             file.write_all(&piece)?;
