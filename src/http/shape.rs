@@ -15,6 +15,8 @@ use crate::http::error::{ApiError, Code};
 pub(super) const MAX_VALUES: usize = 50_000;
 /// Names of an object and of those around it, which have to be kept to find one that comes twice.
 const MAX_NAMES: usize = 100_000;
+/// Levels of lists and objects in each other that the parser takes.
+const MAX_DEPTH: usize = 127;
 /// Characters of a name for which a similar one is looked for; none is longer.
 const MAX_SIMILAR: usize = 64;
 /// Bytes of a value that an error shows.
@@ -173,10 +175,12 @@ impl<'de> Walk<'de> {
         let place = if place.is_empty() { "the body".to_owned() } else { without_middle(&place, 100, 50) };
         let (line, column) = (error.line(), error.column());
         let (code, what) = self.fault.take().unwrap_or_else(|| {
+            let message = error.to_string();
             let what = if error.is_eof() {
                 "the JSON ends in the middle".to_owned()
+            } else if message.starts_with("recursion limit") {
+                format!("the JSON is nested deeper than {MAX_DEPTH} levels, the limit; nest it less")
             } else {
-                let message = error.to_string();
                 let said = message.split(" at line ").next().unwrap_or_default();
                 format!("the JSON can't be read: {}", without_middle(said, 200, 200))
             };

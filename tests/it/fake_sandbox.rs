@@ -2,12 +2,12 @@
 //! outcome and every failure. Without the label it prints its own spec as JSON.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use execbox::archive::EntryKind;
 use execbox::execution::spec::{ExecutionSpec, Stdin};
 use execbox::runner::message::Phase;
 use execbox::runtime::Runtime;

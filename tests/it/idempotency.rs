@@ -46,6 +46,7 @@ async fn another_request_under_the_key_is_refused_whatever_differs() {
         ("script", json!(true)),
         ("call", json!("main")),
         ("capture_plots", json!(true)),
+        ("lint", json!(true)),
     ] {
         let mut other = body.clone();
         other[field] = value;

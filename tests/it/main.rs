@@ -9,6 +9,7 @@
 //! - [`problems`]: every code of the table of errors.
 //! - [`bodies`]: caps, pace and shapes of bodies; raw requests.
 //! - [`origins`]: requests that a web page sends.
+//! - [`body_memory`]: what bodies hold of the server's memory, and that all of it comes back.
 //! - [`project_files`]: what a project says of itself, and what its sources show.
 //! - [`python_executor`]: bodies as that project's own clients send them.
 //! - [`admission`]: who runs next, how many at once, and floods of submissions.
@@ -34,6 +35,7 @@ mod absences;
 mod admission;
 mod artifacts;
 mod bodies;
+mod body_memory;
 mod connections;
 mod dependencies;
 mod executions;

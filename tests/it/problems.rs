@@ -44,7 +44,14 @@ fn config(field: &str, value: Value) -> Value {
 async fn json_bodies() {
     let app = TestApp::start().await;
     for (body, code, named) in [
-        (json!([]), "bad_json", "expected"),
+        (json!([]), "bad_json", "this is a list; give an object"),
+        (json!(["main.py", "python"]), "bad_json", "this is a list; give an object"),
+        (with("config", json!([1, 1, 64])), "bad_json", "config: this is a list"),
+        (json!({"files": [["a.py", "1"]]}), "bad_json", "files[0]: this is a list"),
+        (json!({"files": {"a.py": {"content": "1"}}}), "bad_json", "files.a.py: this is an object"),
+        (json!({"files": {}}), "missing_code", "files"),
+        (with("entry_point", json!("a.py")), "unknown_field", "did you mean `entrypoint`?"),
+        (config("memory", json!(64)), "unknown_field", "did you mean `memory_mb`?"),
         (with("stdin", json!(1)), "bad_json", "stdin"),
         (with("env_vars", json!(["A"])), "bad_json", "env_vars"),
         (config("timeout_seconds", json!("1")), "bad_json", "config.timeout_seconds"),
