@@ -6,6 +6,7 @@
 //!
 //! - [`slow`]: callers that send or read a byte now and then.
 //! - [`crowd`]: thousands of idle connections, and of submissions.
+//! - [`floods`]: bodies that hold memory, of every kind at once.
 //! - [`memory`]: everything together, and what the server occupies meanwhile.
 //! - [`neighbours`]: a hello beside hostile programs, and beside another tenant's flood.
 //! - [`company`]: a hello beside loops and sleepers of its own tenant, and many hellos at once.
@@ -15,6 +16,7 @@
 
 mod company;
 mod crowd;
+mod floods;
 mod memory;
 mod neighbours;
 mod slow;
@@ -81,6 +83,9 @@ async fn measure(wanted: Option<&str>) -> Result<bool> {
     }
     if wants("crowd") {
         crowd::measure(&mut table).await?;
+    }
+    if wants("floods") {
+        floods::measure(&mut table).await?;
     }
     if wants("memory") {
         memory::measure(&mut table).await?;

@@ -41,10 +41,9 @@ fn config(field: &str, value: Value) -> Value {
 }
 
 #[tokio::test]
-async fn json_bodies() {
+async fn json_of_another_shape() {
     let app = TestApp::start().await;
-    for (body, code, named) in [
-        (json!([]), "bad_json", "this is a list; give an object"),
+    for (body, code, told) in [
         (json!(["main.py", "python"]), "bad_json", "this is a list; give an object"),
         (with("config", json!([1, 1, 64])), "bad_json", "config: this is a list"),
         (json!({"files": [["a.py", "1"]]}), "bad_json", "files[0]: this is a list"),
@@ -52,6 +51,20 @@ async fn json_bodies() {
         (json!({"files": {}}), "missing_code", "files"),
         (with("entry_point", json!("a.py")), "unknown_field", "did you mean `entrypoint`?"),
         (config("memory", json!(64)), "unknown_field", "did you mean `memory_mb`?"),
+    ] {
+        let answer = app.post_json("/api/v1/exec/sync", &body).await;
+        let detail = answer.assert_problem(400, code);
+        assert!(detail.contains(told), "{told} is not in {detail:?}");
+    }
+    app.post_json("/api/v1/exec/sync", &json!({"files": {"a.py": "print(1)"}})).await.assert_ok();
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn json_bodies() {
+    let app = TestApp::start().await;
+    for (body, code, named) in [
+        (json!([]), "bad_json", "this is a list; give an object"),
         (with("stdin", json!(1)), "bad_json", "stdin"),
         (with("env_vars", json!(["A"])), "bad_json", "env_vars"),
         (config("timeout_seconds", json!("1")), "bad_json", "config.timeout_seconds"),
