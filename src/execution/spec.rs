@@ -47,9 +47,11 @@ pub struct ExecutionSpec {
 
 /// What a text takes beside its bytes.
 const TEXT_BYTES: usize = 48;
+/// Bytes of each execution that are not counted: what a short program takes, which the length of the queue bounds.
+const UNCOUNTED: usize = 8 << 10;
 
 impl ExecutionSpec {
-    /// Bytes of memory that it holds while it waits.
+    /// Bytes of memory that it holds while it waits, beyond what every execution does.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let Self { project, command, stdin, artifacts, image, dependencies, labels, notices, .. } = self;
@@ -65,7 +67,7 @@ impl ExecutionSpec {
         let results = artifacts.as_deref().map_or(0, list) + list(notices);
         // A wait has its own copy of the labels.
         let about = 2 * map(labels) + image.as_ref().map_or(0, text);
-        size_of::<Self>() + project.memory_bytes() + env + commands + needs + stdin + results + about
+        (project.memory_bytes() + env + commands + needs + stdin + results + about).saturating_sub(UNCOUNTED)
     }
 }
 

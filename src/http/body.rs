@@ -19,6 +19,11 @@ use crate::http::pace::{Pace, TooSlow};
 use crate::http::text::{Caps, Gathering, Text};
 use crate::telemetry::Metrics;
 
+/// From so many bytes on a body is read in larger pieces: it is one of the few that have an upload's place.
+const LARGE: u64 = 256 << 10;
+/// Bytes of these, about. Others come in reads of 8 KiB.
+const PIECE: usize = 64 << 10;
+
 /// A body under a cap and a pace. Only the time spent waiting for the caller counts, never our own.
 pub(super) struct Body {
     payload: Payload,
@@ -70,7 +75,8 @@ impl Stream for Body {
             Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Some(this.take(chunk))),
             Poll::Ready(other) => Poll::Ready(other),
             Poll::Pending => {
-                this.demand.iter().for_each(OnDemand::want);
+                let piece = if this.received < LARGE { 1 } else { PIECE };
+                this.demand.iter().for_each(|demand| demand.want(piece));
                 this.pace.poll_stalled(context).map(|too_slow| Some(Err(slow(too_slow))))
             }
         }

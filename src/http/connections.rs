@@ -2,7 +2,7 @@
 //! opens thousands and sends nothing keeps nobody out.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -39,8 +39,8 @@ pub(super) struct Connection {
     evicted: AtomicBool,
     /// A body is read no faster than it is asked for.
     on_demand: AtomicBool,
-    /// It is asked for.
-    wanted: AtomicBool,
+    /// Bytes of it that are asked for.
+    wanted: AtomicUsize,
     waker: AtomicWaker,
 }
 
@@ -70,7 +70,7 @@ impl Connections {
             closed: false.into(),
             evicted: false.into(),
             on_demand: false.into(),
-            wanted: false.into(),
+            wanted: 0.into(),
             waker: AtomicWaker::new(),
         });
         let open = &mut *self.open();
@@ -117,19 +117,21 @@ impl Connection {
 
     /// The rest of the body stays with the kernel until it is asked for.
     pub(super) fn on_demand(self: &Arc<Self>) -> OnDemand {
-        self.wanted.store(false, Ordering::Release);
+        self.wanted.store(0, Ordering::Release);
         self.on_demand.store(true, Ordering::Release);
         OnDemand(Arc::clone(self))
     }
 
     /// Nothing is to be read for now.
     pub(super) fn is_paused(&self) -> bool {
-        self.on_demand.load(Ordering::Acquire) && !self.wanted.load(Ordering::Acquire)
+        self.on_demand.load(Ordering::Acquire) && self.wanted.load(Ordering::Acquire) == 0
     }
 
-    /// Something was read.
-    pub(super) fn satisfied(&self) {
-        self.wanted.store(false, Ordering::Release);
+    /// So much was read. Whether that is all for now, so that what reads it gets its turn.
+    pub(super) fn has_read(&self, bytes: usize) -> bool {
+        let wanted = self.wanted.load(Ordering::Acquire).saturating_sub(bytes);
+        self.wanted.store(wanted, Ordering::Release);
+        wanted == 0
     }
 
     /// Who looks at it when something has changed.
@@ -153,10 +155,10 @@ impl Connection {
 }
 
 impl OnDemand {
-    /// Asks for more of the body.
-    pub(super) fn want(&self) {
+    /// Asks for more of the body: at least one byte, and about so many.
+    pub(super) fn want(&self, bytes: usize) {
         // Woken once: whoever reads is the one who asks, and would go round for ever.
-        if !self.0.wanted.swap(true, Ordering::AcqRel) {
+        if self.0.wanted.swap(bytes, Ordering::AcqRel) == 0 {
             self.0.waker.wake();
         }
     }

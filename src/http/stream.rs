@@ -144,8 +144,8 @@ impl AsyncRead for Stream {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(context, buffer))?;
-        this.passing = buffer.filled().len() > before;
-        this.connection.satisfied();
+        let read = buffer.filled().len() - before;
+        this.passing = this.connection.has_read(read) && read > 0;
         if this.phase == Phase::Idle && buffer.filled().len() > before {
             this.enter(Phase::Head, this.deadlines.head);
             this.check_phase(context)?;
