@@ -28,7 +28,7 @@ pub(super) fn key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
 }
 
 /// The key with what it names: two requests are the same when every field of them is, and every file of their projects,
-/// however these are packed.
+/// however an archive is packed.
 pub(super) async fn named(
     key: String,
     request: ExecRequest,
