@@ -44,7 +44,7 @@ async fn keep(store: &Store, spec: &mut ExecutionSpec) -> Result<(Vec<u8>, Vec<u
         None => None,
     };
     if let Some(pin) = &stdin_file {
-        spec.stdin = Stdin::Kept(pin.path());
+        spec.stdin = Stdin::Kept(pin.path(), pin.hash().0);
     }
     let stdin = if let Stdin::Bytes(bytes) = &spec.stdin { bytes.to_vec() } else { Vec::new() };
     Ok((project, stdin, Files { project: project_file, stdin: stdin_file }))

@@ -138,13 +138,16 @@ pub(super) fn spec(
     let project = match &work.project_file {
         None => Project::restored(&left.project, work.project_bytes, spool)?,
         Some(hash) => {
-            let hash = ContentHash::from_hex(hash).ok_or_else(|| unreadable("a project", &"no such file"))?;
+            let hash = kept("a project", hash)?;
             Project::kept(store.path_of(hash), hash.0, work.project_count, work.project_bytes)
         }
     };
     let stdin = match &work.stdin_file {
         None => Stdin::Bytes(left.stdin.clone().into()),
-        Some(hash) => Stdin::Kept(kept(store, "standard input", hash)?),
+        Some(hash) => {
+            let hash = kept("standard input", hash)?;
+            Stdin::Kept(store.path_of(hash), hash.0)
+        }
     };
     Ok(Ok(ExecutionSpec {
         tenant: Tenant::named(&left.tenant),
@@ -163,10 +166,9 @@ pub(super) fn spec(
     }))
 }
 
-/// The file of this hash.
-fn kept(store: &Store, what: &str, hash: &str) -> Result<PathBuf, StoreError> {
-    let hash = ContentHash::from_hex(hash).ok_or_else(|| unreadable(what, &"no such file"))?;
-    Ok(store.path_of(hash))
+/// The hash that a record names.
+fn kept(what: &str, hash: &str) -> Result<ContentHash, StoreError> {
+    ContentHash::from_hex(hash).ok_or_else(|| unreadable(what, &"no such file"))
 }
 
 /// How it ended, as JSON.

@@ -113,8 +113,8 @@ pub enum Stdin {
     Bytes(bytes::Bytes),
     /// All of it is in this file, which goes when this is dropped.
     Scratch(TempPath),
-    /// All of it is in this file, which somebody else keeps.
-    Kept(PathBuf),
+    /// All of it is in this file, which somebody else keeps, with the SHA-256 of its content.
+    Kept(PathBuf, [u8; 32]),
     /// It comes while the program runs. A second attempt can't read again what a first has taken: the attempt that
     /// takes the receiver is the last.
     Live(std::sync::Mutex<Option<tokio::sync::mpsc::Receiver<bytes::Bytes>>>),
@@ -139,7 +139,7 @@ impl Stdin {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Scratch(path) => Some(path),
-            Self::Kept(path) => Some(path),
+            Self::Kept(path, _) => Some(path),
             Self::Bytes(_) | Self::Live(_) => None,
         }
     }

@@ -152,7 +152,7 @@ async fn begin(inner: &Inner, entry: &Entry, attempt: u32) -> Result<(), Sandbox
 fn most_attempts(spec: &ExecutionSpec) -> u32 {
     match &spec.stdin {
         Stdin::Live(input) if input.lock().unwrap_or_else(PoisonError::into_inner).is_none() => 1,
-        Stdin::Live(_) | Stdin::Bytes(_) | Stdin::Scratch(_) | Stdin::Kept(_) => MAX_ATTEMPTS,
+        Stdin::Live(_) | Stdin::Bytes(_) | Stdin::Scratch(_) | Stdin::Kept(..) => MAX_ATTEMPTS,
     }
 }
 

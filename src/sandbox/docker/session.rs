@@ -187,6 +187,11 @@ async fn write(
         }
         Frames::File(path) => Some(tokio::fs::File::open(path).await?.into_std().await),
     };
+    if let Stdin::Kept(path, sha256) = &job.spec.stdin
+        && hash(File::open(path)?).await? != *sha256
+    {
+        return Err(changed("the standard input").into());
+    }
     let work = async {
         if project.is_none() {
             encode(Kind::Go, &[], &mut head);
@@ -206,7 +211,7 @@ async fn write(
     let sent = tokio::select! {
         sent = work => match sent {
             // A program whose files have changed must not start.
-            Ok(false) => return Err(changed().into()),
+            Ok(false) => return Err(changed("the project").into()),
             // A broken pipe: the runner is gone, which the reader finds out with the reason.
             sent => Some(sent.is_ok()),
         },
@@ -263,11 +268,21 @@ fn read(mut reading: Reading, mut piece: Vec<u8>) -> JoinHandle<std::io::Result<
     })
 }
 
-fn changed() -> std::io::Error {
-    std::io::Error::new(
-        std::io::ErrorKind::InvalidData,
-        "the project has changed on the disk since it was accepted",
-    )
+/// SHA-256 of what is in a file.
+async fn hash(file: File) -> std::io::Result<[u8; 32]> {
+    let mut reading = Reading { project: file, seen: Some(Sha256::new()) };
+    let mut piece = Vec::new();
+    loop {
+        (reading, piece) = read(reading, piece).await??;
+        if piece.is_empty() {
+            return Ok(reading.seen.map(|seen| seen.finalize().into()).unwrap_or_default());
+        }
+    }
+}
+
+fn changed(what: &str) -> std::io::Error {
+    let message = format!("{what} has changed on the disk since the execution was accepted");
+    std::io::Error::new(std::io::ErrorKind::InvalidData, message)
 }
 
 /// Until all is sent, or the runner has reported: then it stops between two frames.
@@ -287,7 +302,7 @@ async fn write_stdin(
     match stdin {
         Stdin::Bytes(bytes) => write_piece(input, bytes, credit, ended).await?,
         Stdin::Scratch(path) => write_file(input, path, credit, ended).await?,
-        Stdin::Kept(path) => write_file(input, path, credit, ended).await?,
+        Stdin::Kept(path, _) => write_file(input, path, credit, ended).await?,
         Stdin::Live(receiver) => {
             let taken = receiver.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             if let Some(mut receiver) = taken {
@@ -310,7 +325,7 @@ async fn write_file(
     credit: &Semaphore,
     ended: &CancellationToken,
 ) -> std::io::Result<()> {
-    let mut next = read(File::open(path)?, Vec::new());
+    let mut next = read(Reading { project: File::open(path)?, seen: None }, Vec::new());
     loop {
         let (file, piece) = next.await??;
         if piece.is_empty() || ended.is_cancelled() {
