@@ -26,6 +26,8 @@ pub struct Start {
     pub rlimits: Rlimits,
     /// Size of the workspace.
     pub disk: DiskSpec,
+    /// Memory of the program's own, in bytes. Files in the workspace, /tmp and /dev/shm are none of it.
+    pub memory_bytes: u64,
     /// Which files come back.
     pub artifacts: ArtifactSpec,
     /// The workspace is on a disk that is not its own, so the runner holds its limits.
@@ -153,8 +155,10 @@ pub struct End {
     pub compile: Option<PhaseEnd>,
     /// The run phase, when it was reached.
     pub run: Option<PhaseEnd>,
-    /// Highest memory charged to the container, in bytes, where the kernel tells.
+    /// Highest memory of the program's own, or of the compiler's, in bytes, where the kernel tells.
     pub memory_peak_bytes: Option<u64>,
+    /// The kernel's peak of this container would hide that another program passes the same limit.
+    pub memory_peak_hides: bool,
     /// Artifacts were left out because of a cap.
     pub artifacts_truncated: bool,
 }
@@ -166,8 +170,8 @@ pub struct PhaseEnd {
     pub exit: Exit,
     /// Why the runner ended it, if it did.
     pub stopped: Option<Stop>,
-    /// The kernel killed a process of this phase for want of memory.
-    pub oom_killed: bool,
+    /// Processes of this phase that the kernel killed for want of memory.
+    pub oom_kills: u64,
     /// The workspace had no room left at the end, or the file size limit was hit.
     pub disk_full: bool,
     /// What is in the workspace, in bytes, where the runner holds its limits.
@@ -206,6 +210,8 @@ pub enum Stop {
     OutputLimit,
     /// The workspace grew past [`WatchSpec`].
     DiskLimit,
+    /// Its memory grew past [`Start::memory_bytes`].
+    OutOfMemory,
     /// The server said so.
     Killed,
 }

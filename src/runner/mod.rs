@@ -9,6 +9,7 @@ mod disk_watch;
 mod emptiness;
 pub mod frame;
 mod link;
+mod memory_watch;
 pub mod message;
 mod phase;
 pub mod probe;
@@ -25,10 +26,10 @@ use std::process::ExitCode;
 
 use frame::Kind;
 use link::{Link, LinkError};
+use memory_watch::MemoryWatch;
 use message::{End, Exit, Phase, PhaseEnd, Start};
 use phase::Conditions;
 use room::Room;
-use usage::Peak;
 use workspace::Workspace;
 
 pub(crate) use sys::bound_heaps;
@@ -37,6 +38,8 @@ pub(crate) use sys::bound_heaps;
 pub const ARGUMENT: &str = "__runner";
 /// The workspace, the program's working folder.
 pub const WORKSPACE: &str = "/work";
+/// File systems with budgets of their own: their files are not the program's memory.
+const FILE_SYSTEMS: [&str; 3] = [WORKSPACE, "/tmp", "/dev/shm"];
 /// Folder for compile output, inside the workspace: never an artifact, and no project may bring it.
 pub const BUILD_FOLDER: &str = ".execbox";
 
@@ -68,7 +71,6 @@ fn serve(room: Option<&Room>) -> Result<(), LinkError> {
         other => Err(LinkError::OutOfTurn(other)),
     })?;
     link.queue(Kind::Accepted, &[])?;
-    let peak = Peak::begin(room.is_some());
     if let Some(room) = room {
         room.close(start.disk)?;
     }
@@ -78,15 +80,18 @@ fn serve(room: Option<&Room>) -> Result<(), LinkError> {
         compile: None,
         run: None,
         memory_peak_bytes: None,
+        memory_peak_hides: false,
         artifacts_truncated: false,
     };
     let workspace = Workspace::open(WORKSPACE, start.watch.is_some(), start.shared)?;
     end.no_room = workspace.receive(&mut link)?;
     if end.no_room.is_none() {
         let conditions = Conditions { start: &start, workspace: &workspace, signals: &signals };
-        phases(&conditions, &mut link, &mut end)?;
+        let mut memory = MemoryWatch::new(start.memory_bytes, &FILE_SYSTEMS)?;
+        phases(&conditions, &mut memory, &mut link, &mut end)?;
+        end.memory_peak_bytes = memory.peak();
+        end.memory_peak_hides = memory.is_blind();
     }
-    end.memory_peak_bytes = peak.read();
     link.queue_message(Kind::End, &end)?;
     link.flush()?;
     if room.is_some() { settle(&mut link) } else { Ok(()) }
@@ -107,10 +112,15 @@ fn settle(link: &mut Link) -> Result<(), LinkError> {
 }
 
 /// Compiles where that is asked for, runs, and sends what is left.
-fn phases(conditions: &Conditions<'_>, link: &mut Link, end: &mut End) -> Result<(), LinkError> {
+fn phases(
+    conditions: &Conditions<'_>,
+    memory: &mut MemoryWatch,
+    link: &mut Link,
+    end: &mut End,
+) -> Result<(), LinkError> {
     let (start, workspace) = (conditions.start, conditions.workspace);
     if let Some(compile) = &start.compile {
-        let ended = phase::run(conditions, Phase::Compile, compile, link)?;
+        let ended = phase::run(conditions, Phase::Compile, compile, memory, link)?;
         let compiled = succeeded(&ended);
         end.compile = Some(ended);
         if !compiled {
@@ -118,7 +128,7 @@ fn phases(conditions: &Conditions<'_>, link: &mut Link, end: &mut End) -> Result
         }
     }
     let before = artifacts::snapshot(workspace, &start.artifacts);
-    let run = phase::run(conditions, Phase::Run, &start.run, link)?;
+    let run = phase::run(conditions, Phase::Run, &start.run, memory, link)?;
     let stopped = run.stopped;
     end.run = Some(run);
     // Somebody who asked for a kill waits for the answer, not for files.

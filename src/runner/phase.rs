@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use crate::runner::disk_watch::{DiskWatch, Fill};
 use crate::runner::frame::{DATA_CHUNK, Kind};
 use crate::runner::link::{Link, LinkError};
+use crate::runner::memory_watch::MemoryWatch;
 use crate::runner::message::{Exit, Phase, PhaseEnd, PhaseSpec, PhaseStart, RESULT_BYTES, Start, Stop};
 use crate::runner::program::Program;
 use crate::runner::stdin::Stdin;
@@ -36,10 +37,12 @@ pub(super) fn run(
     conditions: &Conditions<'_>,
     phase: Phase,
     spec: &PhaseSpec,
+    memory: &mut MemoryWatch,
     link: &mut Link,
 ) -> Result<PhaseEnd, LinkError> {
     let (oom_before, cpu_before) = (usage::oom_kills(), sys::children_cpu());
     link.queue_message(Kind::Phase, &PhaseStart { phase })?;
+    memory.begin_phase()?;
     let began = Instant::now();
     let mut running = match Running::start(conditions.start, phase, spec) {
         Ok(running) => running,
@@ -50,16 +53,19 @@ pub(super) fn run(
     }
     let deadline = began + Duration::from_millis(spec.timeout_ms);
     let mut disk = DiskWatch::new(conditions.workspace, conditions.start.watch);
-    let stopped = running.watch(conditions, deadline, &mut disk, link)?;
+    let stopped = running.watch(conditions, deadline, (&mut disk, memory), link)?;
     let wall = began.elapsed();
     running.end_all(conditions.signals);
     running.drain(link)?;
     // What was stopped has its reason already.
     let fill = if stopped.is_none() { disk.fill()? } else { Fill::Room };
+    let stopped = stopped.or((fill == Fill::Over).then_some(Stop::DiskLimit));
+    // Whatever else happened to it, but that somebody asked for its end.
+    let out_of_memory = memory.end_phase()? && stopped != Some(Stop::Killed);
     Ok(PhaseEnd {
         exit: running.exit(),
-        stopped: stopped.or((fill == Fill::Over).then_some(Stop::DiskLimit)),
-        oom_killed: usage::oom_kills() > oom_before,
+        stopped: if out_of_memory { Some(Stop::OutOfMemory) } else { stopped },
+        oom_kills: usage::oom_kills().saturating_sub(oom_before),
         disk_full: running.ended == Some(Ended::Signal(Signal::SIGXFSZ as i32)) || fill != Fill::Room,
         disk_bytes: disk.used(),
         wall_us: micros(wall),
@@ -75,7 +81,7 @@ fn not_started(spec: &PhaseSpec, error: &io::Error, wall: Duration) -> PhaseEnd 
     PhaseEnd {
         exit: Exit::NotStarted(format!("{} could not be started: {error}", program.escape_debug())),
         stopped: None,
-        oom_killed: false,
+        oom_kills: 0,
         disk_full: false,
         disk_bytes: 0,
         wall_us: micros(wall),
@@ -135,7 +141,7 @@ impl Running {
         &mut self,
         conditions: &Conditions<'_>,
         deadline: Instant,
-        disk: &mut DiskWatch<'_>,
+        (disk, memory): (&mut DiskWatch<'_>, &mut MemoryWatch),
         link: &mut Link,
     ) -> Result<Option<Stop>, LinkError> {
         while self.ended.is_none() {
@@ -144,7 +150,7 @@ impl Running {
             if left.is_zero() {
                 return Ok(Some(Stop::TimedOut));
             }
-            let ready = self.wait(conditions.signals, left.min(disk.pause()), link)?;
+            let ready = self.wait(conditions.signals, left.min(disk.pause()).min(memory.pause()), link)?;
             if ready.control && self.control(link)? {
                 return Ok(Some(Stop::Killed));
             }
@@ -161,6 +167,9 @@ impl Running {
             }
             if disk.look()? {
                 return Ok(Some(Stop::DiskLimit));
+            }
+            if memory.look()? {
+                return Ok(Some(Stop::OutOfMemory));
             }
             if ready.signal {
                 self.reap(conditions.signals);

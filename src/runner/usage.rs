@@ -1,63 +1,119 @@
-//! What the kernel says of the container's memory, on cgroup v1 and v2.
+//! The kernel's counters of the container's memory, on cgroup v1 and v2.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
-use crate::runner::sys;
+/// Where version 2 has its files, then where version 1 has them.
+const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"];
+const CHARGED: [&str; 2] = ["memory.current", "memory.usage_in_bytes"];
+const PEAK: [&str; 2] = ["memory.peak", "memory.max_usage_in_bytes"];
+const STAT: &str = "memory.stat";
+const OOM_KILLS: [&str; 2] = ["memory.events", "memory.oom_control"];
+/// Room for the longest of the files, `memory.stat`: 2.5 KiB on Linux 6.18.
+const TEXT_BYTES: usize = 8 << 10;
+/// Room for a number.
+const NUMBER_BYTES: usize = 32;
 
-const PEAK: [&str; 2] = ["/sys/fs/cgroup/memory.peak", "/sys/fs/cgroup/memory/memory.max_usage_in_bytes"];
-const USAGE: [&str; 2] = ["/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes"];
-const STAT: [&str; 2] = ["/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat"];
-const OOM_KILLS: [&str; 2] = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"];
+/// The counters' files, open: looking up their paths takes as long as reading them.
+#[derive(Debug)]
+pub(super) struct Counters {
+    charged: File,
+    /// None before Linux 5.19 on version 2.
+    peak: Option<File>,
+    stat: File,
+}
+
+/// One reading of the counters. All are bytes of the whole container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Charges {
+    /// Everything: processes, files, page cache, and the kernel's memory on their behalf.
+    pub(super) charged: u64,
+    /// The highest `charged` since the container was made, where the kernel tells.
+    pub(super) peak: Option<u64>,
+    /// Anonymous memory, and shared memory with the files of file systems in memory.
+    pub(super) held: u64,
+    /// Page tables.
+    pub(super) page_tables: PageTables,
+}
+
+/// What the kernel tells of page tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PageTables {
+    /// Their bytes.
+    Exactly(u64),
+    /// At most these bytes: version 1 tells only all of the kernel's memory.
+    AtMost(u64),
+}
+
+impl Counters {
+    /// None where the container has no such files.
+    pub(super) fn open() -> Option<Self> {
+        let open = |version: usize, name: &str| File::open(format!("{}/{name}", ROOTS[version])).ok();
+        (0..ROOTS.len()).find_map(|version| {
+            Some(Self {
+                charged: open(version, CHARGED[version])?,
+                peak: open(version, PEAK[version]),
+                stat: open(version, STAT)?,
+            })
+        })
+    }
+
+    /// None where a file can't be read, or says something else than expected.
+    pub(super) fn read(&self) -> Option<Charges> {
+        let (charged, peak) = self.glance()?;
+        let mut buffer = [0; TEXT_BYTES];
+        parse_stat(text(&self.stat, &mut buffer)?, charged, peak)
+    }
+
+    /// Only what is charged, and its peak: two numbers that are not added up for us.
+    pub(super) fn glance(&self) -> Option<(u64, Option<u64>)> {
+        let mut buffer = [0; NUMBER_BYTES];
+        let charged = number(text(&self.charged, &mut buffer)?)?;
+        let peak = self.peak.as_ref().and_then(|peak| number(text(peak, &mut buffer)?));
+        Some((charged, peak))
+    }
+}
+
+fn text<'a>(file: &File, buffer: &'a mut [u8]) -> Option<&'a str> {
+    let count = file.read_at(buffer, 0).ok()?;
+    std::str::from_utf8(&buffer[..count]).ok()
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    number(text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?)
+}
+
+fn parse_stat(text: &str, charged: u64, peak: Option<u64>) -> Option<Charges> {
+    let held = parse_held(text)?;
+    let page_tables = match field(text, "pagetables") {
+        Some(bytes) => PageTables::Exactly(bytes),
+        None => {
+            let processes_and_files = field(text, "total_rss")? + field(text, "total_cache")?;
+            PageTables::AtMost(charged.saturating_sub(processes_and_files))
+        }
+    };
+    Some(Charges { charged, peak, held, page_tables })
+}
 
 fn read_first(paths: [&str; 2]) -> Option<String> {
-    paths.into_iter().find_map(|path| std::fs::read_to_string(path).ok())
-}
-
-/// Highest memory charged to the container so far; `None` where the kernel does not tell (v2 before Linux 5.19).
-fn memory_peak() -> Option<u64> {
-    read_first(PEAK)?.trim().parse().ok()
-}
-
-/// The highest memory of one execution.
-#[derive(Debug)]
-pub(super) struct Peak {
-    /// What the container had reached before, where it has served others.
-    earlier: Option<u64>,
-}
-
-impl Peak {
-    /// `again` where the container may have served others.
-    pub(super) fn begin(again: bool) -> Self {
-        Self { earlier: memory_peak().filter(|_| again) }
-    }
-
-    /// The container's, unless an earlier execution had reached as much: then what is charged now, or the largest process
-    /// of this execution, whichever is more.
-    pub(super) fn read(&self) -> Option<u64> {
-        let peak = memory_peak()?;
-        match self.earlier {
-            Some(earlier) if peak <= earlier => {
-                let now = read_first(USAGE).and_then(|text| text.trim().parse().ok());
-                Some(now.unwrap_or(0).max(sys::largest_child()).min(peak))
-            }
-            _ => Some(peak),
-        }
-    }
+    let read = |(root, path)| std::fs::read_to_string(format!("{root}/{path}")).ok();
+    ROOTS.into_iter().zip(paths).find_map(read)
 }
 
 /// Bytes of processes and of file systems in memory.
 pub(super) fn memory_held() -> Option<u64> {
-    parse_held(&read_first(STAT)?)
+    parse_held(&read_first([STAT; 2])?)
 }
 
 /// Version 2 calls one of them otherwise, and adds up by itself.
 fn parse_held(text: &str) -> Option<u64> {
-    let field = |name: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        value.trim().parse::<u64>().ok()
-    };
-    let processes = field("total_rss").or_else(|| field("anon"))?;
-    let files = field("total_shmem").or_else(|| field("shmem"))?;
+    let processes = field(text, "total_rss").or_else(|| field(text, "anon"))?;
+    let files = field(text, "total_shmem").or_else(|| field(text, "shmem"))?;
     Some(processes + files)
 }
 
@@ -68,7 +124,7 @@ pub(super) fn oom_kills() -> u64 {
 
 /// Both versions have a line `oom_kill N`.
 fn parse_oom_kills(text: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    field(text, "oom_kill")
 }
 
 pub(super) fn micros(duration: Duration) -> u64 {
@@ -79,6 +135,10 @@ pub(super) fn micros(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    const V1: &str =
+        "cache 9\nrss 1\nshmem 2\ntotal_cache 9000\ntotal_rss 4096\ntotal_rss_huge 7\ntotal_shmem 8192\n";
+    const V2: &str = "anon 4096\nfile 100\nkernel 50\npagetables 30\nshmem 1\nanon_thp 5\n";
+
     #[test]
     fn the_count_is_found_in_both_versions() {
         assert_eq!(parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
@@ -88,9 +148,18 @@ mod tests {
 
     #[test]
     fn what_is_held_is_found_in_both_versions() {
-        let v1 = "cache 9\nrss 1\nshmem 2\ntotal_cache 9\ntotal_rss 4096\ntotal_shmem 8192\n";
-        assert_eq!(parse_held(v1), Some(12_288));
-        assert_eq!(parse_held("anon 4096\nfile 100\nshmem 1\nanon_thp 5\n"), Some(4_097));
+        assert_eq!(parse_held(V1), Some(12_288));
+        assert_eq!(parse_held(V2), Some(4_097));
         assert_eq!(parse_held("cache 9\n"), None);
+    }
+
+    #[test]
+    fn page_tables_are_told_or_bounded() {
+        let tables = |text, charged| parse_stat(text, charged, None).map(|charges| charges.page_tables);
+        assert_eq!(tables(V2, 5_000), Some(PageTables::Exactly(30)));
+        assert_eq!(tables(V1, 20_000), Some(PageTables::AtMost(6_904)));
+        // The counters are not read in one moment.
+        assert_eq!(tables(V1, 0), Some(PageTables::AtMost(0)));
+        assert_eq!(tables("anon 1\n", 20_000), None);
     }
 }

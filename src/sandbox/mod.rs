@@ -133,7 +133,8 @@ pub struct Usage {
     pub wall_us: u64,
     /// Processor time of all its processes, in microseconds.
     pub cpu_us: u64,
-    /// Highest memory charged to the container (program, workspace, page cache), in bytes, where the kernel tells.
+    /// Highest memory of the program's own, or of its compiler's, in bytes, where the kernel tells: anonymous and shared
+    /// memory and page tables, without files. At most `memory_mb` unless the program ended as out of memory.
     pub memory_peak_bytes: Option<u64>,
 }
 

@@ -16,7 +16,7 @@ pub enum Reason {
     InstallFailed,
     /// Its time was over.
     TimedOut,
-    /// The kernel ended it for want of memory.
+    /// Its memory grew past its limit, or the kernel ended it because its container was full.
     OutOfMemory,
     /// It wrote far more than the output cap.
     OutputLimit,

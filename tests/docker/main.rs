@@ -33,7 +33,7 @@
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
 //! - [`storage`]: a full disk, a damaged database.
 //! - [`descriptors`]: a server without open files to spare.
-//! - [`usage`]: memory, processors and processes, as told and as limited.
+//! - [`usage`]: memory, processors and processes, as told and as limited; [`memory_limit`]: what counts as memory.
 //! - [`crash_points`]: a server that ends at a chosen point; [`crash_random`]: at any time. [`crash`] is what both check,
 //!   and [`crash_work`] what they have run.
 //! - [`big_work`]: projects and artifacts far larger than the server's memory.
@@ -79,6 +79,7 @@ mod late_runner;
 mod leaks;
 mod left_packages;
 mod lifecycle;
+mod memory_limit;
 mod node_packages;
 mod output;
 mod own_images;

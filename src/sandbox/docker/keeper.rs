@@ -18,7 +18,7 @@ use crate::sandbox::docker::image::Image;
 use crate::sandbox::docker::pool::{Life, Look, Pool, PoolLimits};
 use crate::sandbox::docker::profile::Class;
 use crate::sandbox::docker::reuse::Reuse;
-use crate::sandbox::docker::session::Conversation;
+use crate::sandbox::docker::session::{Conversation, Ending};
 use crate::sandbox::docker::streams::Streams;
 use crate::sandbox::{Job, SandboxError};
 
@@ -260,7 +260,8 @@ impl Inner {
         job: &Job,
         conversation: &Conversation,
     ) {
-        if kind.class.reuse == Reuse::Never || !conversation.whole {
+        let hides = |ending: &Ending| matches!(ending, Ending::Report(end) if end.memory_peak_hides);
+        if kind.class.reuse == Reuse::Never || !conversation.whole || hides(&conversation.ending) {
             return;
         }
         let (inner, tenant) = (Arc::clone(self), job.spec.tenant.to_string());

@@ -453,7 +453,7 @@ impl Inner {
                 return Ok(report::late(outcome, began, conversation, used));
             }
             Ending::Lost(_) if container.runner_out_of_memory().await => {
-                verdict::out_of_memory(None, limits, workspace)
+                verdict::container_full(limits, workspace)
             }
             Ending::Lost(why) | Ending::Unanswered(why) => return Err(SandboxError::Lost(why.clone())),
         };
@@ -521,6 +521,7 @@ impl Inner {
             flood_bytes: verdict::flood_bytes(limits),
             rlimits: profile::rlimits(limits),
             disk: profile::disk(limits),
+            memory_bytes: limits.memory_bytes,
             shared: false,
             watch: on_disk.then_some(WatchSpec {
                 bytes: limits.disk_bytes,

@@ -43,6 +43,8 @@ pub(super) struct Class {
     pub(super) reuse: Reuse,
     /// Of the whole container.
     pub(super) memory_bytes: u64,
+    /// Of the program, which the runner holds to it: a container's peak must not hide that of a smaller one.
+    pub(super) program_bytes: u64,
     pub(super) cpu_millis: u64,
     /// Of the whole container: processes and threads, the runner's included.
     pub(super) pids: u64,
@@ -60,6 +62,7 @@ impl Class {
             reuse,
             workspace,
             memory_bytes: container_memory_bytes(limits, workspace),
+            program_bytes: limits.memory_bytes,
             cpu_millis: limits.cpu_millis,
             // The runner; and the first process of a room.
             pids: limits.pids + if reuse == Reuse::Never { 1 } else { 2 },

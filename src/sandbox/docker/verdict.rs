@@ -1,7 +1,7 @@
 //! From what the runner said to what the caller reads: the outcome, in words.
 //!
-//! The order of the verdicts: killed, timed out, output or disk limit, compile failure, the end frame's own status
-//! with out of memory before a plain exit.
+//! The order of the verdicts: killed, out of memory, timed out, output or disk limit, compile failure, the end frame's
+//! own status with a full container before a plain exit.
 
 use std::time::Duration;
 
@@ -35,19 +35,38 @@ pub(super) fn without_report(cancelled: bool, phase: Option<Phase>, limits: &Lim
     }
 }
 
-/// The outcome when the container's end was the kernel's doing.
-pub(super) fn out_of_memory(peak: Option<u64>, limits: &Limits, workspace: Placement) -> Outcome {
+/// The outcome when the kernel ended a process at the container's own limit, and what the runner saw of the program's
+/// memory does not say that it passed its limit: the rest is files, or the kernel's memory for the program.
+pub(super) fn container_full(limits: &Limits, workspace: Placement) -> Outcome {
     let (limit, program) = (mib(container_memory_bytes(limits, workspace)), mib(limits.memory_bytes));
-    let peak = peak.map_or(limit, mib);
     let places = match workspace {
         Placement::Memory => "the workspace, /tmp and /dev/shm",
         Placement::Volume => "/tmp and /dev/shm",
     };
     let message = format!(
-        "out of memory: the program and its files reached {peak} MiB of {limit} MiB (config.memory_mb is {program}; \
-         the rest is for files in {places}); raise config.memory_mb"
+        "out of memory: the container's {limit} MiB were full, and the kernel killed a process (config.memory_mb is \
+         {program}; the rest is for files in {places} and for the kernel's own memory, such as pipes and sockets); raise \
+         config.memory_mb"
     );
     outcome(Reason::OutOfMemory, Some(KILLED), message)
+}
+
+/// The outcome when the program's own memory passed its limit.
+fn out_of_memory(phase: Phase, peak: Option<u64>, limits: &Limits) -> Outcome {
+    let limit = mib(limits.memory_bytes);
+    // Above the limit, so rounded up.
+    let peak = peak.map_or(limit, |peak| mib(peak.saturating_add(MIB - 1)));
+    let what = subject(phase);
+    let message =
+        format!("out of memory: {what} reached {peak} MiB of its {limit} MiB; raise config.memory_mb");
+    outcome(Reason::OutOfMemory, Some(KILLED), message)
+}
+
+fn subject(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Compile => "the compiler",
+        Phase::Run | Phase::Collect => "the program",
+    }
 }
 
 pub(super) fn killed() -> Outcome {
@@ -69,10 +88,11 @@ fn timed_out(phase: Phase, limits: &Limits) -> Outcome {
 }
 
 /// What holds for both phases: `None` when the phase ended by itself.
-fn of_stop(phase: Phase, ended: &PhaseEnd, limits: &Limits) -> Option<Outcome> {
+fn of_stop(phase: Phase, ended: &PhaseEnd, peak: Option<u64>, limits: &Limits) -> Option<Outcome> {
     match ended.stopped? {
         Stop::Killed => Some(killed()),
         Stop::TimedOut => Some(timed_out(phase, limits)),
+        Stop::OutOfMemory => Some(out_of_memory(phase, peak, limits)),
         Stop::OutputLimit => {
             let (kept, most) = (limits.output_bytes >> 10, flood_bytes(limits) >> 10);
             let message = format!(
@@ -100,7 +120,7 @@ pub(super) fn flood_bytes(limits: &Limits) -> u64 {
 }
 
 fn of_run(run: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace: Placement) -> Outcome {
-    if let Some(stopped) = of_stop(Phase::Run, run, limits) {
+    if let Some(stopped) = of_stop(Phase::Run, run, peak, limits) {
         return stopped;
     }
     let exit_code = exit_code(&run.exit);
@@ -108,8 +128,8 @@ fn of_run(run: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace: Placeme
     if failed && run.disk_full {
         return disk_full(exit_code, limits);
     }
-    if failed && run.oom_killed {
-        return Outcome { exit_code, ..out_of_memory(peak, limits, workspace) };
+    if failed && run.oom_kills > 0 {
+        return Outcome { exit_code, ..container_full(limits, workspace) };
     }
     match &run.exit {
         Exit::Code(_) => Outcome { reason: Reason::Exited, exit_code, error: None },
@@ -133,11 +153,11 @@ fn disk_full(exit_code: Option<i32>, limits: &Limits) -> Outcome {
 }
 
 fn of_compile(compile: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace: Placement) -> Outcome {
-    if let Some(stopped) = of_stop(Phase::Compile, compile, limits) {
+    if let Some(stopped) = of_stop(Phase::Compile, compile, peak, limits) {
         return stopped;
     }
-    if compile.oom_killed {
-        return out_of_memory(peak, limits, workspace);
+    if compile.oom_kills > 0 {
+        return container_full(limits, workspace);
     }
     if compile.disk_full {
         return disk_full(None, limits);
@@ -181,7 +201,7 @@ mod tests {
         PhaseEnd {
             exit,
             stopped: None,
-            oom_killed: false,
+            oom_kills: 0,
             disk_full: false,
             disk_bytes: 0,
             wall_us: 1,
@@ -198,7 +218,8 @@ mod tests {
             no_room: None,
             compile: None,
             run: Some(run),
-            memory_peak_bytes: Some(300 * MIB),
+            memory_peak_bytes: Some(513 * MIB + 1),
+            memory_peak_hides: false,
             artifacts_truncated: false,
         };
         of_report(&end, &limits(), Placement::Memory)
@@ -219,9 +240,14 @@ mod tests {
             (Stop::OutputLimit, Reason::OutputLimit, "config.output_kb"),
             (Stop::Killed, Reason::Killed, "request"),
             (Stop::DiskLimit, Reason::DiskLimit, "config.disk_mb"),
+            (
+                Stop::OutOfMemory,
+                Reason::OutOfMemory,
+                "reached 514 MiB of its 512 MiB; raise config.memory_mb",
+            ),
         ] {
             let run =
-                PhaseEnd { stopped: Some(stop), oom_killed: true, disk_full: true, ..ended(Exit::Signal(9)) };
+                PhaseEnd { stopped: Some(stop), oom_kills: 1, disk_full: true, ..ended(Exit::Signal(9)) };
             let outcome = report(run);
             assert_eq!((outcome.reason, outcome.exit_code), (reason, Some(137)));
             assert!(outcome.error.unwrap().contains(field));
@@ -232,12 +258,12 @@ mod tests {
     fn a_limit_counts_only_when_the_program_failed_of_it() {
         let full = |exit| report(PhaseEnd { disk_full: true, ..ended(exit) }).reason;
         assert_eq!((full(Exit::Code(0)), full(Exit::Code(1))), (Reason::Exited, Reason::DiskLimit));
-        let oom = |exit| report(PhaseEnd { oom_killed: true, ..ended(exit) });
+        let oom = |exit| report(PhaseEnd { oom_kills: 1, ..ended(exit) });
         assert_eq!(
             (oom(Exit::Code(0)).reason, oom(Exit::Signal(9)).reason),
             (Reason::Exited, Reason::OutOfMemory)
         );
-        assert!(oom(Exit::Signal(9)).error.unwrap().contains("300 MiB"));
+        assert!(oom(Exit::Signal(9)).error.unwrap().contains("container's 864 MiB"));
     }
 
     #[test]
