@@ -71,6 +71,8 @@ pub struct KeyCeilings {
     pub timeout_ms: Option<u64>,
     /// Memory, in bytes.
     pub memory_bytes: Option<u64>,
+    /// Size of the workspace, in bytes.
+    pub disk_bytes: Option<u64>,
     /// Processors, in thousandths of one.
     pub cpu_millis: Option<u64>,
 }
@@ -133,10 +135,12 @@ impl LimitPolicy {
         self.key = KeyCeilings {
             timeout_ms: lower(&mut self.ceiling.timeout_ms, by.timeout_ms),
             memory_bytes: lower(&mut self.ceiling.memory_bytes, by.memory_bytes),
+            disk_bytes: lower(&mut self.ceiling.disk_bytes, by.disk_bytes),
             cpu_millis: lower(&mut self.ceiling.cpu_millis, by.cpu_millis),
         };
         self.default.timeout_ms = self.default.timeout_ms.min(self.ceiling.timeout_ms);
         self.default.memory_bytes = self.default.memory_bytes.min(self.ceiling.memory_bytes);
+        self.default.disk_bytes = self.default.disk_bytes.min(self.ceiling.disk_bytes);
         self.default.cpu_millis = self.default.cpu_millis.min(self.ceiling.cpu_millis);
         self
     }
@@ -160,7 +164,9 @@ impl LimitPolicy {
             memory_bytes: MEMORY
                 .resolve(asked.memory_mb, low.memory_bytes, high.memory_bytes)
                 .map_err(of_key(key.memory_bytes))?,
-            disk_bytes: DISK.resolve(asked.disk_mb, low.disk_bytes, high.disk_bytes)?,
+            disk_bytes: DISK
+                .resolve(asked.disk_mb, low.disk_bytes, high.disk_bytes)
+                .map_err(of_key(key.disk_bytes))?,
             cpu_millis: CPUS
                 .resolve(asked.cpus, low.cpu_millis, high.cpu_millis)
                 .map_err(of_key(key.cpu_millis))?,
@@ -231,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_key_narrows_and_never_widens() {
-        let by = KeyCeilings { timeout_ms: Some(2_000), memory_bytes: Some(u64::MAX), cpu_millis: None };
+        let by = KeyCeilings { timeout_ms: Some(2_000), memory_bytes: Some(u64::MAX), ..Default::default() };
         let policy = policy().narrowed(&by);
         assert_eq!(policy.resolve(&RequestedLimits::default()).unwrap().timeout_ms, 2_000);
         let words = |asked: RequestedLimits| policy.resolve(&asked).unwrap_err().to_string();

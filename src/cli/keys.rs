@@ -73,6 +73,9 @@ struct Create {
     /// Most memory that an execution may ask for, where that is less than the server's ceiling.
     #[arg(id = "key_memory_mb", long = "max-memory-mb", value_name = "MIB", value_parser = positive)]
     max_memory_mb: Option<u64>,
+    /// Largest workspace that an execution may ask for, where that is less than the server's ceiling.
+    #[arg(id = "key_disk_mb", long = "max-disk-mb", value_name = "MIB", value_parser = positive)]
+    max_disk_mb: Option<u64>,
     /// Most processors that an execution may ask for, where that is less than the server's ceiling.
     #[arg(id = "key_cpus", long = "max-cpus", value_name = "N", value_parser = cpus)]
     max_cpu_millis: Option<u64>,
@@ -137,6 +140,7 @@ impl Create {
             ceilings: KeyCeilings {
                 timeout_ms: self.max_timeout_seconds.map(|seconds| seconds.saturating_mul(1000)),
                 memory_bytes: self.max_memory_mb.map(|mib| mib.saturating_mul(MIB)),
+                disk_bytes: self.max_disk_mb.map(|mib| mib.saturating_mul(MIB)),
                 cpu_millis: self.max_cpu_millis,
             },
         })
@@ -171,6 +175,7 @@ fn ceilings(key: &ApiKey) -> String {
         key.lint.map(|rule| format!("lint={}", rule.as_str())),
         key.ceilings.timeout_ms.map(|ms| format!("timeout_seconds={}", ms / 1000)),
         key.ceilings.memory_bytes.map(|bytes| format!("memory_mb={}", bytes / MIB)),
+        key.ceilings.disk_bytes.map(|bytes| format!("disk_mb={}", bytes / MIB)),
         key.ceilings.cpu_millis.map(|millis| format!("cpus={}", thousandths(millis))),
     ];
     let shown: Vec<_> = shown.into_iter().flatten().collect();
@@ -227,7 +232,7 @@ mod tests {
     #[test]
     fn every_flag_gets_into_the_key() {
         let given = "--tenant team-1 --scope run,admin --name ci --expires-days 2 --rate 60/min --concurrency 2 --lint block \
-                     --max-timeout-seconds 5 --max-memory-mb 64 --max-cpus 0.5";
+                     --max-timeout-seconds 5 --max-memory-mb 64 --max-disk-mb 32 --max-cpus 0.5";
         let key = spec(given).unwrap();
         assert_eq!((key.tenant.as_str(), key.name.as_str()), ("team-1", "ci"));
         assert_eq!(key.scopes, [Scope::Run, Scope::Admin]);
@@ -235,8 +240,12 @@ mod tests {
         assert!((47..=48).contains(&hours), "{hours}");
         assert_eq!((key.rate_per_minute, key.concurrency), (Some(60), Some(2)));
         assert_eq!(key.lint, Some(LintRule::Block));
-        let ceilings =
-            KeyCeilings { timeout_ms: Some(5_000), memory_bytes: Some(64 * MIB), cpu_millis: Some(500) };
+        let ceilings = KeyCeilings {
+            timeout_ms: Some(5_000),
+            memory_bytes: Some(64 * MIB),
+            disk_bytes: Some(32 * MIB),
+            cpu_millis: Some(500),
+        };
         assert_eq!(key.ceilings, ceilings);
     }
 
@@ -259,6 +268,7 @@ mod tests {
             ("--tenant a --concurrency 0", "1"),
             ("--tenant a --lint warn", "advise and block"),
             ("--tenant a --max-memory-mb 0", "above 0"),
+            ("--tenant a --max-disk-mb 0", "above 0"),
             ("--tenant a --max-cpus nan", "0.01"),
             ("--tenant a --expires-days 0", "1"),
         ] {
@@ -275,11 +285,14 @@ mod tests {
         let _server = crate::store::DataDir::open(&new).unwrap();
         let keys = open(&new).unwrap();
         let (text, id) = keys
-            .create(&spec("--tenant a --name x\u{1b}[31m --rate 5 --concurrency 3 --lint advise").unwrap())
+            .create(
+                &spec("--tenant a --name x\u{1b}[31m --rate 5 --concurrency 3 --lint advise --max-disk-mb 7")
+                    .unwrap(),
+            )
             .unwrap();
         let shown = row(&keys.list().unwrap()[0], Timestamp::now()).join(" ");
         assert!(shown.contains(&id) && shown.contains("valid") && shown.contains("5/min"), "{shown}");
-        assert!(shown.contains("concurrency=3,lint=advise"), "{shown}");
+        assert!(shown.contains("concurrency=3,lint=advise,disk_mb=7"), "{shown}");
         assert!(!shown.contains(&text[20..]) && !shown.contains('\u{1b}'), "{shown}");
         revoke(&new, &id).unwrap();
         let shown = row(&keys.list().unwrap()[0], Timestamp::now()).join(" ");

@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/002_executions.sql"),
     include_str!("migrations/003_key_concurrency.sql"),
     include_str!("migrations/004_key_lint.sql"),
+    include_str!("migrations/005_key_disk.sql"),
 ];
 
 /// A database file that was found whole and is up to date.

@@ -78,14 +78,16 @@ fn many_that_begin_at_once_find_one_database() {
 }
 
 #[test]
-fn keys_from_before_they_had_a_concurrency_or_a_lint_have_none() {
+fn keys_from_before_they_had_a_concurrency_a_lint_or_a_disk_have_none() {
     let folder = folder();
     let connection = Database::open(folder.path()).unwrap().connect().unwrap();
-    let before = "ALTER TABLE keys DROP COLUMN concurrency; ALTER TABLE keys DROP COLUMN lint; PRAGMA user_version = 2";
+    let before = "ALTER TABLE keys DROP COLUMN concurrency; ALTER TABLE keys DROP COLUMN lint; \
+                  ALTER TABLE keys DROP COLUMN max_disk_bytes; PRAGMA user_version = 2";
     connection.execute_batch(before).unwrap();
     drop(connection);
     let keys = crate::store::Keys::open(folder.path()).unwrap().list().unwrap();
-    assert_eq!((keys.len(), keys[0].concurrency, keys[0].lint), (1, None, None));
+    let key = &keys[0];
+    assert_eq!((keys.len(), key.concurrency, key.lint, key.ceilings.disk_bytes), (1, None, None, None));
 }
 
 #[test]

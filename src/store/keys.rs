@@ -17,7 +17,7 @@ pub use token::PREFIX;
 use token::{DIGEST, Token};
 
 const COLUMNS: &str = "id, tenant, name, scopes, created_at_ms, expires_at_ms, revoked_at_ms, rate_per_minute, concurrency, \
-                       lint, max_timeout_ms, max_memory_bytes, max_cpu_millis, secret_sha256";
+                       lint, max_timeout_ms, max_memory_bytes, max_disk_bytes, max_cpu_millis, secret_sha256";
 
 /// The table of keys. Works beside other processes that use the same file: what one writes, all see at once.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ impl Keys {
         let unusable = |error: getrandom::Error| self.database.unusable(&error);
         let token = Token::random().map_err(unusable)?;
         let insert = "INSERT INTO keys (id, tenant, name, secret_sha256, scopes, created_at_ms, expires_at_ms, \
-                      rate_per_minute, concurrency, max_timeout_ms, max_memory_bytes, max_cpu_millis, lint) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                      rate_per_minute, concurrency, max_timeout_ms, max_memory_bytes, max_cpu_millis, lint, \
+                      max_disk_bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
         let row = params![
             token.id,
             spec.tenant,
@@ -61,6 +61,7 @@ impl Keys {
             spec.ceilings.memory_bytes.map(signed),
             spec.ceilings.cpu_millis.map(signed),
             spec.lint.map(LintRule::as_str),
+            spec.ceilings.disk_bytes.map(signed),
         ];
         self.connection().execute(insert, row).map_err(|error| self.database.error(&error))?;
         Ok((token.to_text(), token.id))
@@ -213,6 +214,7 @@ mod tests {
         given.lint = Some(LintRule::Block);
         given.ceilings.cpu_millis = Some(500);
         given.ceilings.memory_bytes = Some(64 << 20);
+        given.ceilings.disk_bytes = Some(32 << 20);
         given.ceilings.timeout_ms = Some(1_500);
         given.expires_at = Some(Timestamp::now() + 24.hours());
         let (text, _) = keys.create(&given).unwrap();

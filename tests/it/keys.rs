@@ -233,17 +233,21 @@ async fn a_rate_is_held_and_told() {
 #[tokio::test]
 async fn a_keys_ceilings_narrow_the_servers() {
     let app = TestApp::start().await;
-    let ceilings =
-        KeyCeilings { timeout_ms: Some(2_000), memory_bytes: Some(64 * MIB), cpu_millis: Some(500) };
+    let ceilings = KeyCeilings {
+        timeout_ms: Some(2_000),
+        memory_bytes: Some(64 * MIB),
+        disk_bytes: Some(32 * MIB),
+        cpu_millis: Some(500),
+    };
     let narrow = User::new(&app, &KeySpec { ceilings, ..spec("a") });
     let shown = narrow.get("/api/v1/runtimes").await;
     let limits = &shown.assert_ok()["limits"];
-    assert_eq!(limits["ceiling"]["memory_mb"], 64);
+    assert_eq!((&limits["ceiling"]["memory_mb"], &limits["ceiling"]["disk_mb"]), (&json!(64), &json!(32)));
     assert_eq!(
         (&limits["default"]["timeout_seconds"], &limits["default"]["cpus"]),
         (&json!(2.0), &json!(0.5))
     );
-    for (field, value) in [("timeout_seconds", 3.0), ("memory_mb", 65.0), ("cpus", 0.6)] {
+    for (field, value) in [("timeout_seconds", 3.0), ("memory_mb", 65.0), ("disk_mb", 33.0), ("cpus", 0.6)] {
         let answer = narrow.post("/api/v1/eval", &json!({"code": "1", "config": {field: value}})).await;
         let detail = answer.assert_problem(400, "limit_too_high");
         assert!(detail.contains(field) && detail.contains("this key's ceiling"), "{detail}");
@@ -254,8 +258,8 @@ async fn a_keys_ceilings_narrow_the_servers() {
     let ran = narrow.post("/api/v1/eval", &json!({"code": "1"})).await;
     let seen: Value = serde_json::from_str(ran.assert_ok()["stdout"].as_str().unwrap()).unwrap();
     assert_eq!(
-        (&seen["limits"]["timeout_ms"], &seen["limits"]["memory_bytes"]),
-        (&json!(2_000), &json!(64 * MIB))
+        (&seen["limits"]["timeout_ms"], &seen["limits"]["memory_bytes"], &seen["limits"]["disk_bytes"]),
+        (&json!(2_000), &json!(64 * MIB), &json!(32 * MIB))
     );
     app.finish().await;
 }

@@ -173,6 +173,7 @@ impl ApiKey {
             ceilings: KeyCeilings {
                 timeout_ms: ceiling("max_timeout_ms")?,
                 memory_bytes: ceiling("max_memory_bytes")?,
+                disk_bytes: ceiling("max_disk_bytes")?,
                 cpu_millis: ceiling("max_cpu_millis")?,
             },
         })
