@@ -197,8 +197,13 @@ pub(super) struct Truncated {
 pub(super) struct Usage {
     wall_ms: u64,
     cpu_ms: u64,
+    /// Highest memory that counts against `memory_mb`, as far as it was seen: anonymous and shared memory and page
+    /// tables of the program, or of its compiler; no files.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_peak_bytes: Option<u64>,
+    /// Processes that the kernel killed because the container's memory was used up. Above 0 with a program that went on,
+    /// a notice says so.
+    oom_kills: u64,
 }
 
 /// Where the time went, in milliseconds with three fractional digits. The parts do not overlap, and their sum is the time
@@ -312,6 +317,7 @@ impl From<sandbox::Usage> for Usage {
             wall_ms: millis(usage.wall_us),
             cpu_ms: millis(usage.cpu_us),
             memory_peak_bytes: usage.memory_peak_bytes,
+            oom_kills: usage.oom_kills,
         }
     }
 }

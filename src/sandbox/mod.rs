@@ -136,6 +136,9 @@ pub struct Usage {
     /// Highest memory of the program's own, or of its compiler's, in bytes, where the kernel tells: anonymous and shared
     /// memory and page tables, without files. At most `memory_mb` unless the program ended as out of memory.
     pub memory_peak_bytes: Option<u64>,
+    /// Processes, the compiler's included, that the kernel killed because the container's memory was used up.
+    #[serde(default)]
+    pub oom_kills: u64,
 }
 
 /// Where a sandbox spent its time, in microseconds. The phases do not overlap.

@@ -118,6 +118,9 @@ async fn a_child_out_of_memory_does_not_explain_a_stream_that_is_lost_later() {
     assert_eq!(proxy.disarm(), ["attach"]);
     assert_eq!((&result["reason"], &result["attempt"]), (&json!("exited"), &json!(2)), "{result:#}");
     assert!(result["stdout"].as_str().unwrap().starts_with("the child died of signal 9\n..."), "{result:#}");
+    assert_eq!(result["usage"]["oom_kills"], 1, "{result:#}");
+    let notice = result["notices"][0].as_str().unwrap();
+    assert!(notice.contains("killed 1 process of the program") && notice.contains("192 MiB"), "{notice}");
     server.finish().await;
 }
 

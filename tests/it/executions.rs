@@ -95,7 +95,10 @@ async fn a_result_has_the_documented_fields_and_no_empty_ones() {
             "version",
         ]
     );
-    assert_eq!(result["usage"], json!({"wall_ms": 12, "cpu_ms": 11, "memory_peak_bytes": 9_437_184}));
+    assert_eq!(
+        result["usage"],
+        json!({"wall_ms": 12, "cpu_ms": 11, "memory_peak_bytes": 9_437_184, "oom_kills": 1})
+    );
     assert_eq!(result["timings"]["run_ms"], 12.4);
     assert_eq!(
         result["truncated"],

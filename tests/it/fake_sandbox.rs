@@ -182,7 +182,7 @@ fn report(reason: Reason, exit_code: Option<i32>) -> Report {
         compile: None,
         artifacts: Vec::new(),
         truncated: Truncated::default(),
-        usage: Usage { wall_us: 12_400, cpu_us: 11_000, memory_peak_bytes: Some(9_437_184) },
+        usage: Usage { wall_us: 12_400, cpu_us: 11_000, memory_peak_bytes: Some(9_437_184), oom_kills: 1 },
         timings: Timings { install_us: 0, sandbox_us: 1_000, compile_us: 0, run_us: 12_400, collect_us: 0 },
         result: Vec::new(),
         notices: Vec::new(),

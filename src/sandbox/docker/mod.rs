@@ -443,7 +443,10 @@ impl Inner {
         let outcome = match &conversation.ending {
             Ending::Report(end) => {
                 let outcome = verdict::of_report(end, limits, workspace);
-                return Ok(report::of_end(end, outcome, began, conversation));
+                let notice = verdict::killed_unnoticed(end, &outcome, limits, workspace);
+                let mut report = report::of_end(end, outcome, began, conversation);
+                report.notices.extend(notice);
+                return Ok(report);
             }
             Ending::Cancelled => verdict::without_report(true, conversation.phase(), limits),
             Ending::TimedOut => {

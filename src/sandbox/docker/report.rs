@@ -120,6 +120,7 @@ pub(super) fn of_end(end: &End, outcome: Outcome, began: Instant, conversation: 
             wall_us: run.map_or(0, |run| run.wall_us),
             cpu_us: run.map_or(0, |run| run.cpu_us),
             memory_peak_bytes: end.memory_peak_bytes,
+            oom_kills: verdict::oom_kills(end),
         },
         timings: Timings {
             compile_us: compile.map_or(0, |compile| compile.duration_us),

@@ -62,6 +62,30 @@ fn out_of_memory(phase: Phase, peak: Option<u64>, limits: &Limits) -> Outcome {
     outcome(Reason::OutOfMemory, Some(KILLED), message)
 }
 
+/// Processes that the kernel killed because the container was full.
+pub(super) fn oom_kills(end: &End) -> u64 {
+    let phases = end.compile.iter().chain(&end.run);
+    phases.map(|phase| phase.oom_kills).sum()
+}
+
+/// A notice of processes that the kernel killed, where the outcome does not tell of them: the program went on without.
+pub(super) fn killed_unnoticed(
+    end: &End,
+    outcome: &Outcome,
+    limits: &Limits,
+    workspace: Placement,
+) -> Option<String> {
+    let count = oom_kills(end);
+    let processes = if count == 1 { "process" } else { "processes" };
+    (count > 0 && outcome.reason != Reason::OutOfMemory).then(|| {
+        let limit = mib(container_memory_bytes(limits, workspace));
+        format!(
+            "the kernel killed {count} {processes} of the program, as its files and the kernel's memory for it filled the \
+             container's {limit} MiB; raise config.memory_mb"
+        )
+    })
+}
+
 fn subject(phase: Phase) -> &'static str {
     match phase {
         Phase::Compile => "the compiler",
@@ -212,8 +236,8 @@ mod tests {
         }
     }
 
-    fn report(run: PhaseEnd) -> Outcome {
-        let end = End {
+    fn end(run: PhaseEnd) -> End {
+        End {
             nonce: String::new(),
             no_room: None,
             compile: None,
@@ -221,8 +245,11 @@ mod tests {
             memory_peak_bytes: Some(513 * MIB + 1),
             memory_peak_hides: false,
             artifacts_truncated: false,
-        };
-        of_report(&end, &limits(), Placement::Memory)
+        }
+    }
+
+    fn report(run: PhaseEnd) -> Outcome {
+        of_report(&end(run), &limits(), Placement::Memory)
     }
 
     #[test]
@@ -264,6 +291,24 @@ mod tests {
             (Reason::Exited, Reason::OutOfMemory)
         );
         assert!(oom(Exit::Signal(9)).error.unwrap().contains("container's 864 MiB"));
+    }
+
+    #[test]
+    fn a_kill_by_the_kernel_that_the_outcome_does_not_tell_is_a_notice() {
+        let notice = |run: PhaseEnd, compile_kills| {
+            let compile = Some(PhaseEnd { oom_kills: compile_kills, ..ended(Exit::Code(0)) });
+            let end = End { compile, ..end(run) };
+            let outcome = of_report(&end, &limits(), Placement::Memory);
+            (oom_kills(&end), killed_unnoticed(&end, &outcome, &limits(), Placement::Memory))
+        };
+        let went_on = |oom_kills| PhaseEnd { oom_kills, ..ended(Exit::Code(0)) };
+        assert_eq!(notice(went_on(0), 0), (0, None));
+        let (count, text) = notice(went_on(1), 0);
+        assert!(count == 1 && text.as_ref().unwrap().contains("killed 1 process of the program"), "{text:?}");
+        let (count, text) = notice(went_on(2), 1);
+        let text = text.unwrap();
+        assert!(count == 3 && text.contains("3 processes") && text.contains("864 MiB"), "{text}");
+        assert_eq!(notice(PhaseEnd { exit: Exit::Signal(9), ..went_on(1) }, 0), (1, None));
     }
 
     #[test]
