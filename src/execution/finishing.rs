@@ -9,6 +9,7 @@ use crate::execution::entry::Entry;
 use crate::execution::results;
 use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Finished, Status};
+use crate::limits::MIB;
 use crate::runtime::Diagnosis;
 use crate::sandbox::{Outcome, Reason, Report, SandboxError, Timings, Truncated, Usage};
 
@@ -37,11 +38,12 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
     let handed = results::read(&report.result, truncated.results, &mut notices);
     truncated.results = handed.cut;
     let diagnosis = diagnosis(entry, spec, &report.outcome);
+    let outcome = with_full_heap(entry, spec, report.outcome);
     let queue_us = micros(taken.duration_since(entry.accepted));
     let duration_us = micros(entry.accepted.elapsed());
     Finished {
         diagnosis,
-        outcome: report.outcome,
+        outcome,
         install: report.install,
         compile: report.compile,
         artifacts: report.artifacts,
@@ -61,6 +63,24 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
 fn whole(timings: Timings, since_taken_us: u64) -> Timings {
     let phases_us = timings.install_us + timings.compile_us + timings.run_us + timings.collect_us;
     Timings { sandbox_us: since_taken_us.saturating_sub(phases_us), ..timings }
+}
+
+/// A program whose language's heap was full is out of memory, too. Code and words must both fit, so that neither a failure
+/// nor a text alone is taken for it.
+fn with_full_heap(entry: &Entry, spec: &ExecutionSpec, outcome: Outcome) -> Outcome {
+    let (Reason::Exited | Reason::Signaled, Some(exit_code @ 1..)) = (outcome.reason, outcome.exit_code)
+    else {
+        return outcome;
+    };
+    if !spec.runtime.has_full_heap(exit_code, &entry.live.program_said(MAX_DIAGNOSED)) {
+        return outcome;
+    }
+    let limit = spec.limits.memory_bytes / MIB;
+    let error = format!(
+        "out of memory: the heap of the language was full, which takes its size from config.memory_mb ({limit} MiB) and \
+         config.disk_mb; raise config.memory_mb"
+    );
+    Outcome { reason: Reason::OutOfMemory, error: Some(error), ..outcome }
 }
 
 /// What was said of the failure, by the compiler at its beginning or by the program at its end.

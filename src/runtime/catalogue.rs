@@ -157,6 +157,32 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_full_heap_is_known_by_its_code_and_words_together() {
+        const V8: &str = "<--- Last few GCs --->\n\nFATAL ERROR: Reached heap limit Allocation failed - JavaScript heap \
+                          out of memory\n----- Native stack trace -----\n";
+        const JVM: &str = "Exception in thread \"main\" java.lang.OutOfMemoryError: Java heap space\n\tat Main.main(Main.java:5)\n";
+        const NO_THREAD: &str =
+            "Exception in thread \"main\" java.lang.OutOfMemoryError: unable to create native thread\n";
+        let catalogue = Catalogue::load(None).unwrap();
+        for (language, exit_code, text, full) in [
+            ("node", 134, V8, true),
+            ("typescript", 134, V8, true),
+            ("node", 0, V8, false),
+            ("node", 1, V8, false),
+            ("node", 134, "Aborted", false),
+            ("java", 1, JVM, true),
+            ("kotlin", 1, JVM, true),
+            ("java", 2, JVM, false),
+            ("java", 1, NO_THREAD, false),
+            ("java", 1, "it said: java.lang.OutOfMemoryError: Java heap space", false),
+            ("python", 1, JVM, false),
+        ] {
+            let runtime = catalogue.runtimes().iter().find(|runtime| runtime.name == language).unwrap();
+            assert_eq!(runtime.has_full_heap(exit_code, text), full, "{language}, {exit_code}: {text}");
+        }
+    }
+
+    #[test]
     fn a_folder_on_disk_adds_runtimes_and_wins() {
         let folder = tempfile::tempdir().unwrap();
         let lua =

@@ -79,6 +79,28 @@ impl ErrorPattern {
     }
 }
 
+/// How a language ends a program when its own heap is full, which takes its size from the container's memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FullHeap {
+    exit_code: i32,
+    said: ErrorPattern,
+}
+
+impl FullHeap {
+    /// Reads one as it stands in a `runtime.toml`.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the pattern.
+    pub(super) fn parse(exit_code: i32, pattern: String) -> Result<Self, String> {
+        Ok(Self { exit_code, said: ErrorPattern::parse(pattern, None, false)? })
+    }
+
+    /// Whether a program that ended with this code and wrote this to standard error ended so.
+    pub(super) fn is_told_by(&self, exit_code: i32, text: &str) -> bool {
+        self.exit_code == exit_code && self.said.regex.is_match(text)
+    }
+}
+
 /// What all patterns together tell: of each part, what the first one says that says anything. A line and its file
 /// belong together.
 pub(super) fn diagnose(patterns: &[ErrorPattern], text: &str) -> Option<Diagnosis> {

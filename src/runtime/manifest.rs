@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::runtime::folders::Files;
 use crate::runtime::near::with_nearest_key;
 use crate::runtime::template::Template;
-use crate::runtime::{ErrorPattern, Lint, NamedIn, PathPattern, Runtime, Signs, error, install};
+use crate::runtime::{ErrorPattern, FullHeap, Lint, NamedIn, PathPattern, Runtime, Signs, error, install};
 
 /// The file's name in a runtime's folder.
 const FILE: &str = "runtime.toml";
@@ -73,6 +73,9 @@ struct Manifest {
     /// How errors are told.
     #[serde(default)]
     errors: Vec<Told>,
+    /// How a program ends when the language's own heap is full.
+    #[serde(default)]
+    full_heap: Vec<Ends>,
     /// What is worth a word in sources.
     #[serde(default)]
     lint: Vec<Frowned>,
@@ -113,6 +116,16 @@ struct Told {
     /// Its last match tells, not its first.
     #[serde(default)]
     last: bool,
+}
+
+/// One way in which a program ends.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ends {
+    /// 128 + n after signal n.
+    exit_code: i32,
+    /// A regular expression of what is written to standard error.
+    pattern: String,
 }
 
 /// Makes a runtime of a folder's files, and names its base. The error names the file and the field.
@@ -180,7 +193,10 @@ impl Manifest {
         let lint = self.lint.into_iter().map(|rule| (rule.pattern, rule.message)).collect();
         let errors = self.errors.into_iter();
         let errors = errors.map(|told| ErrorPattern::parse(told.pattern, told.r#type, told.last));
+        let full_heap = self.full_heap.into_iter();
+        let full_heap = full_heap.map(|ends| FullHeap::parse(ends.exit_code, ends.pattern));
         Ok(Runtime {
+            full_heap: full_heap.collect::<Result<_, _>>().map_err(|error| format!("full_heap: {error}"))?,
             errors: errors.collect::<Result<_, _>>().map_err(|error| format!("errors: {error}"))?,
             compile: self.compile.map(|words| template("compile", words)).transpose()?,
             run: template("run", self.run)?,
@@ -311,6 +327,7 @@ mod tests {
             (format!("{GOOD}[env]\n\"1A\" = \"x\""), "env: `1A`"),
             (format!("{GOOD}[env]\nA = \"\\u0000\""), "must not hold a NUL"),
             (format!("{GOOD}[[errors]]\npattern = \"(\""), "errors: `(`: "),
+            (format!("{GOOD}[[full_heap]]\nexit_code = 1\npattern = \"(\""), "full_heap: `(`: "),
             (format!("{GOOD}colour = \"red\""), "unknown field `colour`; known here: "),
             (format!("{GOOD}alias = []"), "unknown field `alias`; did you mean `aliases`?"),
             (format!("{GOOD}]"), "runtime.toml: TOML parse error"),

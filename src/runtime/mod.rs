@@ -24,7 +24,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use catalogue::{Catalogue, CatalogueError};
-pub use diagnosis::{Diagnosis, ErrorPattern};
+pub use diagnosis::{Diagnosis, ErrorPattern, FullHeap};
 pub use error::RuntimeError;
 pub(crate) use error::shown;
 pub use feature::{Feature, Wants};
@@ -85,6 +85,8 @@ pub struct Runtime {
     pub writable: Vec<String>,
     /// How it tells of errors, the most telling first.
     pub errors: Vec<ErrorPattern>,
+    /// How it ends a program when its own heap is full.
+    pub full_heap: Vec<FullHeap>,
     /// What is worth a word in its sources.
     pub lint: Lint,
     /// How packages are installed, where they can be.
@@ -149,6 +151,13 @@ impl Runtime {
     #[must_use]
     pub fn diagnose(&self, text: &str) -> Option<Diagnosis> {
         diagnosis::diagnose(&self.errors, text)
+    }
+
+    /// Whether a program that ended with this code, and with this at the end of its standard error, had its language's heap
+    /// full.
+    #[must_use]
+    pub fn has_full_heap(&self, exit_code: i32, text: &str) -> bool {
+        self.full_heap.iter().any(|ends| ends.is_told_by(exit_code, text))
     }
 
     /// SHA-256 in hexadecimal over the name and the build context: two runtimes with the same hash have the same

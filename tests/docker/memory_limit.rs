@@ -198,3 +198,37 @@ async fn the_peak_is_told_of_a_container_that_has_served_a_larger_program() {
     assert!((40..80).contains(&(peak(&small) / MIB)), "{small:#}");
     server.finish().await;
 }
+
+/// V8 and the JVM stop by themselves, below `memory_mb`. Their words alone are none.
+#[tokio::test]
+async fn a_full_heap_of_a_language_is_told_as_memory() {
+    const NODE: &str = "const kept = []; while (true) kept.push(new Array(1e5).fill(kept.length));";
+    const JAVA: &str = "import java.util.*;
+public class Main {
+    public static void main(String[] args) {
+        List<long[]> kept = new ArrayList<>();
+        while (true) kept.add(new long[100000]);
+    }
+}";
+    const KOTLIN: &str = "fun main() {\n    val kept = ArrayList<LongArray>()\n    while (true) kept.add(LongArray(100000))\n}";
+    const WORDS: &str = "console.error('FATAL ERROR: JavaScript heap out of memory'); process.exitCode = 1;";
+    let server = Server::start().await;
+    let typescript = NODE.replace("kept =", "kept: any[] =");
+    for (language, code, reason, exit_code) in [
+        ("node", NODE, "out_of_memory", 134),
+        ("typescript", &typescript, "out_of_memory", 134),
+        ("java", JAVA, "out_of_memory", 1),
+        ("kotlin", KOTLIN, "out_of_memory", 1),
+        ("node", WORDS, "exited", 1),
+    ] {
+        let result = server.eval(&json!({"language": language, "code": code})).await;
+        assert_eq!(
+            (&result["reason"], &result["exit_code"]),
+            (&json!(reason), &json!(exit_code)),
+            "{language}: {result:#}"
+        );
+        let told = result["error"].as_str().is_some_and(|error| error.contains("raise config.memory_mb"));
+        assert_eq!(told, reason == "out_of_memory", "{language}: {result:#}");
+    }
+    server.finish().await;
+}

@@ -204,6 +204,7 @@ fn runtime() -> Result<Runtime, SandboxError> {
         env: BTreeMap::new(),
         writable: Vec::new(),
         errors: Vec::new(),
+        full_heap: Vec::new(),
         signs: Signs::default(),
         lint: Lint::default(),
         install: None,
