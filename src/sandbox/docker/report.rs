@@ -91,6 +91,7 @@ pub(super) fn late(
             wall_us: run_us,
             cpu_us: if running.is_some() { used.cpu_us } else { 0 },
             memory_peak_bytes: used.memory_peak_bytes,
+            ..Usage::default()
         },
         timings: Timings { compile_us, run_us, ..bare.timings },
         notices,
