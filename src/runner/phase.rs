@@ -19,7 +19,7 @@ use crate::runner::message::{Exit, Phase, PhaseEnd, PhaseSpec, PhaseStart, RESUL
 use crate::runner::program::Program;
 use crate::runner::stdin::Stdin;
 use crate::runner::sys::{self, Ended, RESULT_FD, Streams};
-use crate::runner::usage::{self, micros};
+use crate::runner::usage::{self, ProcessorTime, micros};
 use crate::runner::workspace::Workspace;
 
 /// How long killed processes get to vanish between two looks.
@@ -40,7 +40,7 @@ pub(super) fn run(
     memory: &mut MemoryWatch,
     link: &mut Link,
 ) -> Result<PhaseEnd, LinkError> {
-    let (oom_before, cpu_before) = (usage::oom_kills(), sys::children_cpu());
+    let (oom_before, cpu_before) = (usage::oom_kills(), ProcessorTime::now());
     link.queue_message(Kind::Phase, &PhaseStart { phase })?;
     memory.begin_phase()?;
     let began = Instant::now();
@@ -69,7 +69,7 @@ pub(super) fn run(
         disk_full: running.ended == Some(Ended::Signal(Signal::SIGXFSZ as i32)) || fill != Fill::Room,
         disk_bytes: disk.used(),
         wall_us: micros(wall),
-        cpu_us: micros(sys::children_cpu().saturating_sub(cpu_before)),
+        cpu_us: micros(ProcessorTime::now().of_others_since(&cpu_before)),
         stdout_truncated: running.stdout.truncated(),
         stderr_truncated: running.stderr.truncated(),
         results_truncated: running.result.truncated(),

@@ -16,7 +16,6 @@ use caps::CapSet;
 use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MsFlags, mount};
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, getgid, getuid};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -25,6 +24,7 @@ use seccompiler::{
 use crate::runner::emptiness::Emptiness;
 use crate::runner::link::LinkError;
 use crate::runner::message::{DiskSpec, RoomFolder, RoomSpec};
+use crate::runner::sys::Ended;
 use crate::runner::{WORKSPACE, sys};
 
 /// Programs in it can't be started, set-user-id or not, and it holds no devices.
@@ -46,10 +46,13 @@ pub(super) fn serve(spec: &OsStr) -> Result<(), LinkError> {
     let (uid, gid) = (getuid(), getgid());
     loop {
         let first = sys::in_namespaces(|| room.enter(uid, gid))?;
-        match waitpid(first, None).map_err(io::Error::from)? {
-            WaitStatus::Exited(_, 0) => empty.again()?,
-            WaitStatus::Exited(..) => return Err(LinkError::Gone),
-            other => return Err(io::Error::other(format!("the room's first process: {other:?}")).into()),
+        match sys::wait(first)? {
+            Ended::Code(0) => empty.again()?,
+            Ended::Code(_) => return Err(LinkError::Gone),
+            Ended::Signal(signal) => {
+                let message = format!("the room's first process was ended by signal {signal}");
+                return Err(io::Error::other(message).into());
+            }
         }
     }
 }

@@ -5,6 +5,8 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -13,11 +15,10 @@ use nix::libc;
 use nix::sched::{CloneFlags, clone};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
-use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeValLike as _;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, dup2_raw, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid, write};
 
 use crate::runner::message::Rlimits;
@@ -120,7 +121,7 @@ pub(super) fn spawn(program: &Program, streams: &Streams, rlimits: Rlimits) -> i
     // It has shown our memory for a moment, in which nobody was there to look.
     hide()?;
     let Some(errno) = failed else { return Ok(pid) };
-    waitpid(pid, None)?;
+    wait(pid)?;
     Err(errno.into())
 }
 
@@ -142,10 +143,25 @@ fn prepare(streams: &Streams, rlimits: Rlimits) -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_CPU, rlimits.cpu_seconds, rlimits.cpu_seconds)?;
     setrlimit(Resource::RLIMIT_FSIZE, rlimits.file_bytes, rlimits.file_bytes)?;
     chdir(WORKSPACE_PATH)?;
-    // A program starts with the signals as they are by default; the language of this one ignores SIGPIPE.
-    // SAFETY: it installs no code.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    default_signals();
     SigSet::empty().thread_set_mask()
+}
+
+/// A program starts with the signals as they are by default. The language of this one ignores SIGPIPE; more are ignored
+/// where the Engine was started so, 32 among them, which the C library lets nobody set.
+fn default_signals() {
+    const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=64;
+    /// Bytes of the kernel's own set of signals.
+    const SET: usize = 8;
+    /// The kernel's `sigaction` is four words long at most: all of them 0 are the default, without a handler.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in SIGNALS {
+        // SAFETY: it installs no code, and the kernel only reads the constant. The actions are this process's own, although
+        // its memory is not. The kernel refuses SIGKILL and SIGSTOP, which are as they always are.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), SET)
+        };
+    }
 }
 
 /// Becomes the program, or says why not: in the words of the last place where it was looked for, unless one of them has it
@@ -181,17 +197,46 @@ pub(super) enum Ended {
     Signal(i32),
 }
 
+impl Ended {
+    /// Takes any number as a signal: [`Signal`] knows none of the real-time signals, 32 to 64. `None` for a process that
+    /// was only stopped or continued.
+    fn of(status: ExitStatus) -> Option<Self> {
+        status.code().map(Self::Code).or_else(|| status.signal().map(Self::Signal))
+    }
+}
+
+/// `waitpid` with the status as the kernel gives it. The pid is 0 while none of the children asked for has ended.
+fn wait_status(pid: libc::pid_t, flags: libc::c_int) -> nix::Result<(libc::pid_t, ExitStatus)> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one number into `status`, which outlives the call.
+    let ended = Errno::result(unsafe { libc::waitpid(pid, &raw mut status, flags) })?;
+    Ok((ended, ExitStatus::from_raw(status)))
+}
+
+/// Waits for the end of this child.
+pub(super) fn wait(pid: Pid) -> io::Result<Ended> {
+    loop {
+        match wait_status(pid.as_raw(), 0) {
+            Ok((_, status)) => {
+                if let Some(ended) = Ended::of(status) {
+                    return Ok(ended);
+                }
+            }
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
 /// Takes the status of every child that has ended, our own and the orphans we inherit as PID 1. Gives the one of
 /// `program` when it is among them, and whether any child is left.
 pub(super) fn reap(program: Pid) -> (Option<Ended>, bool) {
+    const ANY: libc::pid_t = -1;
     let mut ended = None;
     loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == program => ended = Some(Ended::Code(code)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => {
-                ended = Some(Ended::Signal(signal as i32));
-            }
-            Ok(WaitStatus::StillAlive) => return (ended, true),
+        match wait_status(ANY, libc::WNOHANG) {
+            Ok((0, _)) => return (ended, true),
+            Ok((pid, status)) if pid == program.as_raw() => ended = Ended::of(status).or(ended),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return (ended, false),
         }
@@ -204,9 +249,9 @@ pub(super) fn kill_all() {
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
 }
 
-/// Processor time of all children that were reaped so far.
-pub(super) fn children_cpu() -> Duration {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return Duration::ZERO };
+/// Processor time of this process, or of all its children that were reaped so far.
+pub(super) fn processor_time(who: UsageWho) -> Duration {
+    let Ok(usage) = getrusage(who) else { return Duration::ZERO };
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
@@ -215,4 +260,36 @@ pub(super) fn children_cpu() -> Duration {
 pub(super) fn largest_child() -> u64 {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return 0 };
     u64::try_from(usage.max_rss()).unwrap_or(0) << 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signal_is_an_end_and_a_stop_is_none() {
+        const CORE: i32 = 0x80;
+        for signal in 1..=64 {
+            for status in [signal, signal | CORE] {
+                let ended = Ended::of(ExitStatus::from_raw(status));
+                assert_eq!(ended, Some(Ended::Signal(signal)), "{status:#x}");
+            }
+            let stopped = signal << 8 | 0x7f;
+            assert_eq!(Ended::of(ExitStatus::from_raw(stopped)), None, "{signal}");
+        }
+        assert_eq!(Ended::of(ExitStatus::from_raw(0xffff)), None, "continued");
+        assert_eq!(Ended::of(ExitStatus::from_raw(200 << 8)), Some(Ended::Code(200)));
+    }
+
+    #[test]
+    fn the_end_of_a_child_by_a_real_time_signal_is_seen() {
+        for signal in [34, 50, 64] {
+            // Its own handle never waits for it.
+            #[allow(clippy::zombie_processes, reason = "the call under test waits")]
+            let child =
+                std::process::Command::new("sh").arg("-c").arg(format!("kill -{signal} $$")).spawn().unwrap();
+            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+            assert_eq!(wait(pid).unwrap(), Ended::Signal(signal));
+        }
+    }
 }

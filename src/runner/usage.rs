@@ -4,6 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
+use nix::sys::resource::UsageWho;
+
+use crate::runner::sys;
+
 /// Where version 2 has its files, then where version 1 has them.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"];
 const CHARGED: [&str; 2] = ["memory.current", "memory.usage_in_bytes"];
@@ -100,6 +104,12 @@ fn parse_stat(text: &str, charged: u64, peak: Option<u64>) -> Option<Charges> {
     Some(Charges { charged, peak, held, page_tables })
 }
 
+/// Nanoseconds of all processes of the container, in version 1.
+const PROCESSORS_V1: [&str; 2] =
+    ["/sys/fs/cgroup/cpuacct/cpuacct.usage", "/sys/fs/cgroup/cpu,cpuacct/cpuacct.usage"];
+/// Several lines, in version 2.
+const PROCESSORS_V2: &str = "/sys/fs/cgroup/cpu.stat";
+
 fn read_first(paths: [&str; 2]) -> Option<String> {
     let read = |(root, path)| std::fs::read_to_string(format!("{root}/{path}")).ok();
     ROOTS.into_iter().zip(paths).find_map(read)
@@ -127,6 +137,49 @@ fn parse_oom_kills(text: &str) -> Option<u64> {
     field(text, "oom_kill")
 }
 
+/// Processor time so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProcessorTime {
+    /// Of the whole container, where the kernel tells.
+    group: Option<Duration>,
+    /// Of this process.
+    own: Duration,
+    /// Of children that were waited for. The kernel reaps those of a parent that ignores SIGCHLD, and adds their time to
+    /// nobody's.
+    children: Duration,
+}
+
+impl ProcessorTime {
+    pub(super) fn now() -> Self {
+        Self {
+            group: group_time(),
+            own: sys::processor_time(UsageWho::RUSAGE_SELF),
+            children: sys::processor_time(UsageWho::RUSAGE_CHILDREN),
+        }
+    }
+
+    /// Processor time of all other processes of the container since then.
+    pub(super) fn of_others_since(&self, earlier: &Self) -> Duration {
+        let children = self.children.saturating_sub(earlier.children);
+        let own = self.own.saturating_sub(earlier.own);
+        let group = self.group.zip(earlier.group).map(|(now, before)| now.saturating_sub(before));
+        // A runtime whose group counts nothing must not make a program free.
+        children.max(group.unwrap_or_default().saturating_sub(own))
+    }
+}
+
+fn group_time() -> Option<Duration> {
+    if let Some(text) = PROCESSORS_V1.iter().find_map(|path| std::fs::read_to_string(path).ok()) {
+        return Some(Duration::from_nanos(text.trim().parse().ok()?));
+    }
+    parse_cpu_stat(&std::fs::read_to_string(PROCESSORS_V2).ok()?)
+}
+
+fn parse_cpu_stat(text: &str) -> Option<Duration> {
+    let micros = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+    Some(Duration::from_micros(micros.trim().parse().ok()?))
+}
+
 pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -144,6 +197,21 @@ mod tests {
         assert_eq!(parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
         assert_eq!(parse_oom_kills("low 0\nhigh 0\nmax 9\noom 2\noom_kill 2\noom_group_kill 0\n"), Some(2));
         assert_eq!(parse_oom_kills(""), None);
+    }
+
+    #[test]
+    fn processor_time_is_the_groups_without_the_runners() {
+        let at = |group: Option<u64>, own, children| ProcessorTime {
+            group: group.map(Duration::from_millis),
+            own: Duration::from_millis(own),
+            children: Duration::from_millis(children),
+        };
+        let since = |now: ProcessorTime, before| now.of_others_since(&before).as_millis();
+        assert_eq!(since(at(Some(900), 30, 0), at(Some(100), 10, 0)), 780, "nobody waited for the children");
+        assert_eq!(since(at(None, 30, 70), at(None, 10, 20)), 50, "no such file");
+        assert_eq!(since(at(Some(0), 30, 70), at(Some(0), 10, 20)), 50, "a group that does not count");
+        assert_eq!(parse_cpu_stat("usage_usec 1500\nuser_usec 9\n"), Some(Duration::from_micros(1_500)));
+        assert_eq!(parse_cpu_stat("nr_periods 0\n"), None);
     }
 
     #[test]

@@ -157,3 +157,88 @@ async fn the_timings_add_up_to_the_whole_time() {
     }
     server.finish().await;
 }
+
+/// A container whose runner did not see an end would be at its limit.
+#[tokio::test]
+async fn every_signal_that_ends_a_program_is_told_at_once() {
+    const IGNORED: [i64; 7] = [17, 18, 20, 21, 22, 23, 28];
+    const STOPS: i64 = 19;
+    /// The kernel sends it for a file over its limit.
+    const SIGXFSZ: i64 = 25;
+    const PROGRAM: &str = "
+import os, signal
+print('before', flush=True)
+# Python ignores some, and handles one.
+if NUMBER in signal.valid_signals() - {9, 19}:
+    signal.signal(NUMBER, signal.SIG_DFL)
+os.kill(os.getpid(), NUMBER)
+print('after')
+";
+    let server = Server::start().await;
+    for signal in 1..=64 {
+        let code = PROGRAM.replace("NUMBER", &signal.to_string());
+        let limits = json!({"timeout_seconds": if signal == STOPS { 1 } else { 20 }});
+        let result = python(&server, &code, limits).await;
+        let expected = match signal {
+            _ if IGNORED.contains(&signal) => json!(["exited", 0, "before\nafter\n"]),
+            STOPS => json!(["timed_out", 137, "before\n"]),
+            SIGXFSZ => json!(["disk_limit", 153, "before\n"]),
+            _ => json!(["signaled", 128 + signal, "before\n"]),
+        };
+        let found = json!([result["reason"], result["exit_code"], result["stdout"]]);
+        assert_eq!(found, expected, "signal {signal}: {result:#}");
+    }
+    server.finish().await;
+}
+
+/// Orphans become children of the runner; one that ends in an odd way must not hide those that are left.
+#[tokio::test]
+async fn orphans_that_a_signal_of_any_number_ends_leave_nothing_running() {
+    const PROGRAM: &str = "
+import os, time
+def orphan(act):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            act()
+        os._exit(0)
+for number in range(1, 65):
+    orphan(lambda: (os.kill(os.getpid(), number), os._exit(0)))
+orphan(lambda: time.sleep(600))
+time.sleep(0.5)
+os.kill(os.getpid(), 40)
+";
+    let server = Server::start().await;
+    let result = python(&server, PROGRAM, json!({"timeout_seconds": 20, "pids": 200})).await;
+    assert_eq!((&result["reason"], &result["exit_code"]), (&json!("signaled"), &json!(168)), "{result:#}");
+    assert!(result["error"].as_str().unwrap().ends_with("signal 40 (SIGRTMIN+6)"), "{result:#}");
+    server.finish().await;
+}
+
+/// The kernel reaps them by itself, and adds their time to nobody's.
+#[tokio::test]
+async fn children_whose_end_nobody_waits_for_count_with_their_processor_time() {
+    const PROGRAM: &str = "
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(2):
+    if os.fork() == 0:
+        end = time.process_time() + 0.7
+        while time.process_time() < end:
+            pass
+        os._exit(0)
+try:
+    os.wait()
+except ChildProcessError:
+    print('gone')
+";
+    let server = Server::start().await;
+    let result = python(&server, PROGRAM, json!({"timeout_seconds": 60})).await;
+    assert_eq!(result["stdout"], "gone\n", "{result:#}");
+    let cpu_ms = usage(&result, "cpu_ms");
+    assert!((1_400.0..1_700.0).contains(&cpu_ms), "{cpu_ms} ms of 1,400: {result:#}");
+    // What an earlier execution in the same container used is not the next one's.
+    let next = python(&server, "print(1)", json!({})).await;
+    let cpu_ms = usage(&next, "cpu_ms");
+    assert!((1.0..500.0).contains(&cpu_ms), "{cpu_ms} ms: {next:#}");
+    server.finish().await;
+}

@@ -7,8 +7,10 @@ use std::ffi::CStr;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
+
+use super::network::errno;
+use crate::runner::sys::{Ended, wait};
 
 /// Signals by which a filter, or a kernel without that entry, refuses.
 pub(super) const REFUSALS: [Signal; 3] = [Signal::SIGSYS, Signal::SIGSEGV, Signal::SIGILL];
@@ -49,12 +51,11 @@ pub(super) fn in_child(attempt: impl FnOnce() -> nix::Result<()>) -> Answer {
         }
         Err(error) => return Answer::NotTried(error),
     };
-    match waitpid(child, None) {
-        Ok(WaitStatus::Exited(_, 0)) => Answer::Done,
-        Ok(WaitStatus::Exited(_, code)) => Answer::Failed(Errno::from_raw(code)),
-        Ok(WaitStatus::Signaled(_, signal, _)) => Answer::Killed(signal),
-        Ok(_) => Answer::NotTried(Errno::ECHILD),
-        Err(error) => Answer::NotTried(error),
+    match wait(child) {
+        Ok(Ended::Code(0)) => Answer::Done,
+        Ok(Ended::Code(code)) => Answer::Failed(Errno::from_raw(code)),
+        Ok(Ended::Signal(signal)) => Signal::try_from(signal).map_or_else(Answer::NotTried, Answer::Killed),
+        Err(error) => Answer::NotTried(errno(error)),
     }
 }
 

@@ -3,7 +3,10 @@
 //! The order of the verdicts: killed, out of memory, timed out, output or disk limit, compile failure, the end frame's
 //! own status with a full container before a plain exit.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use nix::sys::signal::Signal;
 
 use crate::limits::{Limits, MIB};
 use crate::runner::message::{End, Exit, Phase, PhaseEnd, Stop};
@@ -205,8 +208,17 @@ pub(super) fn exit_code(exit: &Exit) -> Option<i32> {
     })
 }
 
-fn signal_name(signal: i32) -> &'static str {
-    nix::sys::signal::Signal::try_from(signal).map_or("unknown", nix::sys::signal::Signal::as_str)
+/// The name as `kill -l` prints it; the C library keeps 32 and 33 for itself.
+fn signal_name(signal: i32) -> Cow<'static, str> {
+    /// The C library's first real-time signal.
+    const SIGRTMIN: i32 = 34;
+    const SIGRTMAX: i32 = 64;
+    match signal {
+        32 | 33 => format!("SIG{signal}").into(),
+        SIGRTMIN => "SIGRTMIN".into(),
+        SIGRTMIN..=SIGRTMAX => format!("SIGRTMIN+{}", signal - SIGRTMIN).into(),
+        _ => Signal::try_from(signal).map_or("unknown", Signal::as_str).into(),
+    }
 }
 
 fn mib(bytes: u64) -> u64 {
@@ -316,5 +328,19 @@ mod tests {
         let outcome = report(ended(Exit::Signal(11)));
         assert_eq!((outcome.reason, outcome.exit_code), (Reason::Signaled, Some(139)));
         assert!(outcome.error.unwrap().contains("SIGSEGV"));
+    }
+
+    #[test]
+    fn every_signal_has_a_name_and_its_exit_code() {
+        for signal in 1..=64 {
+            let outcome = report(ended(Exit::Signal(signal)));
+            assert_eq!((outcome.reason, outcome.exit_code), (Reason::Signaled, Some(128 + signal)));
+            assert!(!outcome.error.unwrap().contains("unknown"), "{signal}");
+        }
+        let names =
+            [(9, "SIGKILL"), (32, "SIG32"), (34, "SIGRTMIN"), (35, "SIGRTMIN+1"), (64, "SIGRTMIN+30")];
+        for (signal, name) in names {
+            assert_eq!(signal_name(signal), name);
+        }
     }
 }
