@@ -210,14 +210,14 @@ pub struct LimitConfig {
     /// Most that a request may ask for.
     #[arg(long, env = "EXECBOX_MAX_MEMORY_MB", default_value_t = 4_096, value_name = "MIB")]
     pub max_memory_mb: u64,
-    /// Size of the workspace.
+    /// Size of the workspace and of /tmp, each, and of both together.
     #[arg(long, env = "EXECBOX_DISK_MB", default_value_t = 256, value_name = "MIB")]
     pub disk_mb: u64,
     /// Most that a request may ask for.
     #[arg(long, env = "EXECBOX_MAX_DISK_MB", default_value_t = 4_096, value_name = "MIB")]
     pub max_disk_mb: u64,
     /// Workspaces up to this size live in memory, as part of the container's; a larger one is a volume of its own on the
-    /// Engine's disk, for as long as the execution.
+    /// Engine's disk, for as long as the execution, beside a /tmp of this size.
     // Four times the default workspace: what compilers and tests write stays fast, and each worker takes at most 1 GiB
     // for files.
     #[arg(long, env = "EXECBOX_MEMORY_DISK_MB", default_value_t = 1_024, value_name = "MIB")]

@@ -1,5 +1,5 @@
 //! Holds the limits of a workspace whose file system does not: looks at its use again and again while a phase runs, and
-//! once more when it is over.
+//! once more when it is over. [`crate::runner::disk_limit`] adds what is in /tmp.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -22,10 +22,10 @@ const URGENT_REST: u32 = 1;
 /// A workspace that lacks less than this is full.
 const LITTLE: u64 = 4_096;
 
-/// The watch over one phase. Without a spec the file system holds the limits itself.
+/// The watch over one phase.
 pub(super) struct DiskWatch<'a> {
     workspace: &'a Workspace,
-    spec: Option<WatchSpec>,
+    spec: WatchSpec,
     walk: Option<Walk>,
     walk_began: Instant,
     due: Instant,
@@ -44,6 +44,10 @@ impl Taken {
     /// Files and folders.
     pub(super) fn entries(self) -> u64 {
         self.entries
+    }
+
+    pub(super) fn bytes(self) -> u64 {
+        self.bytes
     }
 }
 
@@ -69,7 +73,7 @@ pub(super) enum Fill {
 }
 
 impl<'a> DiskWatch<'a> {
-    pub(super) fn new(workspace: &'a Workspace, spec: Option<WatchSpec>) -> Self {
+    pub(super) fn new(workspace: &'a Workspace, spec: WatchSpec) -> Self {
         let now = Instant::now();
         let last = (Use::default(), workspace.taken_at_first);
         Self { workspace, spec, walk: None, walk_began: now, due: now, last }
@@ -77,7 +81,7 @@ impl<'a> DiskWatch<'a> {
 
     /// Until the next look.
     pub(super) fn pause(&self) -> Duration {
-        self.spec.map_or(Duration::MAX, |_| self.due.saturating_duration_since(Instant::now()))
+        self.due.saturating_duration_since(Instant::now())
     }
 
     /// Looks on when it is time. True when the program has to be stopped.
@@ -86,7 +90,10 @@ impl<'a> DiskWatch<'a> {
     /// The disk as a whole is nearly full.
     pub(super) fn look(&mut self) -> io::Result<bool> {
         let began = Instant::now();
-        let Some(spec) = self.spec.filter(|_| self.due <= began) else { return Ok(false) };
+        if began < self.due {
+            return Ok(false);
+        }
+        let spec = self.spec;
         let disk = fstatvfs(self.workspace)?;
         let (free, taken) = (free(&disk), Taken::from(&disk));
         if free < spec.reserve {
@@ -122,9 +129,15 @@ impl<'a> DiskWatch<'a> {
         found.hidden && grown > spec.bytes.saturating_add(found.bytes)
     }
 
-    /// What the last look found, in bytes.
-    pub(super) fn used(&self) -> u64 {
-        self.last.0.bytes
+    /// What the last look found.
+    pub(super) fn found(&self) -> Use {
+        self.last.0
+    }
+
+    /// Counts all of it at once.
+    pub(super) fn count_again(&mut self) -> io::Result<()> {
+        self.last.0 = Walk::new(self.workspace.as_fd(), self.spec.entries)?.finish();
+        Ok(())
     }
 
     /// When no process is left.
@@ -134,7 +147,7 @@ impl<'a> DiskWatch<'a> {
     pub(super) fn fill(&mut self) -> io::Result<Fill> {
         let disk = fstatvfs(self.workspace)?;
         let full = disk.blocks_available() == 0 || disk.files_available() == 0;
-        let Some(spec) = self.spec else { return Ok(if full { Fill::Full } else { Fill::Room }) };
+        let spec = self.spec;
         if full {
             return Err(io::Error::other("the disk of the workspace is full"));
         }

@@ -24,7 +24,7 @@ pub struct Start {
     pub flood_bytes: u64,
     /// Hard limits of each process of the program.
     pub rlimits: Rlimits,
-    /// Size of the workspace.
+    /// Size of the workspace, and limit of the workspace and /tmp together.
     pub disk: DiskSpec,
     /// Memory of the program's own, in bytes. Files in the workspace, /tmp and /dev/shm are none of it.
     pub memory_bytes: u64,
@@ -68,7 +68,7 @@ pub struct DiskSpec {
 /// What a container that serves several executions has for each: its argument.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomSpec {
-    /// Empty file systems. The workspace gets the size that the execution asks for.
+    /// Empty file systems. The workspace and /tmp get the size that the execution asks for.
     pub folders: Vec<RoomFolder>,
     /// Paths that show nothing.
     pub masked: Vec<String>,
@@ -172,8 +172,9 @@ pub struct PhaseEnd {
     pub stopped: Option<Stop>,
     /// Processes of this phase that the kernel killed for want of memory.
     pub oom_kills: u64,
-    /// The workspace had no room left at the end, or the file size limit was hit.
-    pub disk_full: bool,
+    /// The folder that had no room left, or has most in it where the disk limit was passed. The workspace where a file was
+    /// to grow past the limit of one file.
+    pub disk_full: Option<String>,
     /// What is in the workspace, in bytes, where the runner holds its limits.
     pub disk_bytes: u64,
     /// From start to exit, in microseconds.
@@ -208,7 +209,7 @@ pub enum Stop {
     TimedOut,
     /// It wrote more than [`Start::flood_bytes`].
     OutputLimit,
-    /// The workspace grew past [`WatchSpec`].
+    /// The workspace grew past [`WatchSpec`], or the workspace and /tmp together past [`Start::disk`].
     DiskLimit,
     /// Its memory grew past [`Start::memory_bytes`].
     OutOfMemory,

@@ -4,6 +4,7 @@
 //! sends as hostile too, and checks it again. One thread, no async: it waits in `poll`.
 
 mod artifacts;
+mod disk_limit;
 mod disk_use;
 mod disk_watch;
 mod emptiness;
@@ -21,6 +22,7 @@ mod usage;
 mod workspace;
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -38,8 +40,10 @@ pub(crate) use sys::bound_heaps;
 pub const ARGUMENT: &str = "__runner";
 /// The workspace, the program's working folder.
 pub const WORKSPACE: &str = "/work";
+/// The folder for temporary files.
+pub const TMP: &str = "/tmp";
 /// File systems with budgets of their own: their files are not the program's memory.
-const FILE_SYSTEMS: [&str; 3] = [WORKSPACE, "/tmp", "/dev/shm"];
+const FILE_SYSTEMS: [&str; 3] = [WORKSPACE, TMP, "/dev/shm"];
 /// Folder for compile output, inside the workspace: never an artifact, and no project may bring it.
 pub const BUILD_FOLDER: &str = ".execbox";
 
@@ -86,7 +90,8 @@ fn serve(room: Option<&Room>) -> Result<(), LinkError> {
     let workspace = Workspace::open(WORKSPACE, start.watch.is_some(), start.shared)?;
     end.no_room = workspace.receive(&mut link)?;
     if end.no_room.is_none() {
-        let conditions = Conditions { start: &start, workspace: &workspace, signals: &signals };
+        let tmp = File::open(TMP)?;
+        let conditions = Conditions { start: &start, workspace: &workspace, tmp: &tmp, signals: &signals };
         let mut memory = MemoryWatch::new(start.memory_bytes, &FILE_SYSTEMS)?;
         phases(&conditions, &mut memory, &mut link, &mut end)?;
         end.memory_peak_bytes = memory.peak();

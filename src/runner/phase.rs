@@ -11,7 +11,8 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
-use crate::runner::disk_watch::{DiskWatch, Fill};
+use crate::runner::WORKSPACE;
+use crate::runner::disk_limit::{DiskLimit, Verdict};
 use crate::runner::frame::{DATA_CHUNK, Kind};
 use crate::runner::link::{Link, LinkError};
 use crate::runner::memory_watch::MemoryWatch;
@@ -29,6 +30,8 @@ const REAP_PAUSE_MS: u8 = 5;
 pub(super) struct Conditions<'a> {
     pub(super) start: &'a Start,
     pub(super) workspace: &'a Workspace,
+    /// The folder /tmp, open.
+    pub(super) tmp: &'a File,
     pub(super) signals: &'a SignalFd,
 }
 
@@ -52,21 +55,27 @@ pub(super) fn run(
         running.stdin.grant(link)?;
     }
     let deadline = began + Duration::from_millis(spec.timeout_ms);
-    let mut disk = DiskWatch::new(conditions.workspace, conditions.start.watch);
+    let start = conditions.start;
+    let mut disk = DiskLimit::new(conditions.workspace, conditions.tmp, start.disk, start.watch);
     let stopped = running.watch(conditions, deadline, (&mut disk, memory), link)?;
     let wall = began.elapsed();
     running.end_all(conditions.signals);
     running.drain(link)?;
-    // What was stopped has its reason already.
-    let fill = if stopped.is_none() { disk.fill()? } else { Fill::Room };
-    let stopped = stopped.or((fill == Fill::Over).then_some(Stop::DiskLimit));
+    let files = match stopped {
+        None => disk.verdict()?,
+        Some(Stop::DiskLimit) => disk.culprit(),
+        // It has its reason already.
+        Some(_) => Verdict::default(),
+    };
+    let too_large = running.ended == Some(Ended::Signal(Signal::SIGXFSZ as i32));
+    let stopped = stopped.or(files.over.then_some(Stop::DiskLimit));
     // Whatever else happened to it, but that somebody asked for its end.
     let out_of_memory = memory.end_phase()? && stopped != Some(Stop::Killed);
     Ok(PhaseEnd {
         exit: running.exit(),
         stopped: if out_of_memory { Some(Stop::OutOfMemory) } else { stopped },
         oom_kills: usage::oom_kills().saturating_sub(oom_before),
-        disk_full: running.ended == Some(Ended::Signal(Signal::SIGXFSZ as i32)) || fill != Fill::Room,
+        disk_full: files.folder.or(too_large.then(|| WORKSPACE.to_owned())),
         disk_bytes: disk.used(),
         wall_us: micros(wall),
         cpu_us: micros(ProcessorTime::now().of_others_since(&cpu_before)),
@@ -82,7 +91,7 @@ fn not_started(spec: &PhaseSpec, error: &io::Error, wall: Duration) -> PhaseEnd 
         exit: Exit::NotStarted(format!("{} could not be started: {error}", program.escape_debug())),
         stopped: None,
         oom_kills: 0,
-        disk_full: false,
+        disk_full: None,
         disk_bytes: 0,
         wall_us: micros(wall),
         cpu_us: 0,
@@ -141,7 +150,7 @@ impl Running {
         &mut self,
         conditions: &Conditions<'_>,
         deadline: Instant,
-        (disk, memory): (&mut DiskWatch<'_>, &mut MemoryWatch),
+        (disk, memory): (&mut DiskLimit<'_>, &mut MemoryWatch),
         link: &mut Link,
     ) -> Result<Option<Stop>, LinkError> {
         while self.ended.is_none() {

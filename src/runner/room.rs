@@ -25,7 +25,7 @@ use crate::runner::emptiness::Emptiness;
 use crate::runner::link::LinkError;
 use crate::runner::message::{DiskSpec, RoomFolder, RoomSpec};
 use crate::runner::sys::Ended;
-use crate::runner::{WORKSPACE, sys};
+use crate::runner::{TMP, WORKSPACE, sys};
 
 /// Programs in it can't be started, set-user-id or not, and it holds no devices.
 const DATA: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
@@ -92,12 +92,12 @@ impl Room {
         sys::hide()
     }
 
-    /// For the program: the workspace gets the size that is asked for, and the means that made the room go.
+    /// For the program: the workspace and /tmp get the size that is asked for, and the means that made the room go.
     pub(super) fn close(&self, disk: DiskSpec) -> io::Result<()> {
-        for folder in self.spec.folders.iter().filter(|folder| folder.path == WORKSPACE) {
-            let size = format!("size={},nr_inodes={}", disk.bytes, disk.inodes);
+        let size = format!("size={},nr_inodes={}", disk.bytes, disk.inodes);
+        for folder in self.spec.folders.iter().filter(|folder| [WORKSPACE, TMP].contains(&&*folder.path)) {
             let flags = flags(folder) | MsFlags::MS_REMOUNT;
-            step(WORKSPACE, mount(NO_DATA, WORKSPACE, NO_DATA, flags, Some(size.as_str())))?;
+            step(&folder.path, mount(NO_DATA, folder.path.as_str(), NO_DATA, flags, Some(size.as_str())))?;
         }
         for set in [CapSet::Effective, CapSet::Permitted] {
             caps::clear(None, set).map_err(io::Error::other)?;

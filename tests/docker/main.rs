@@ -11,6 +11,7 @@
 //! - [`host_reach`]: what a program finds of the host: nobody who listens, nothing secret.
 //! - [`artifacts`]: the files that come back, and how.
 //! - [`arrival`]: how files arrive in the workspace, whatever an archive says of them.
+//! - [`temporary_files`]: /tmp, its limits, and those it shares with the workspace.
 //! - [`tampering`]: programs that change what later ones would use.
 //! - [`images`]: images of hostile make, and builds that fail or are cut off.
 //! - [`exhaustion`]: processors, descriptors and signals of the server.
@@ -107,5 +108,6 @@ mod server;
 mod storage;
 mod sweep;
 mod tampering;
+mod temporary_files;
 mod usage;
 mod workspace_volumes;

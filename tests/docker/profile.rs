@@ -70,14 +70,16 @@ async fn a_container_whose_workspace_is_on_disk_has_the_rest_of_the_profile() {
     let work = mounts.iter().position(|mount| mount["Destination"] == "/work").expect("/work is no mount");
     assert_fields(&mounts.remove(work), &json!({"Type": "volume", "Driver": "local", "RW": true}));
     let host = &mut found["HostConfig"];
-    let memory = (512 + 16 + 64 + 16) * MIB;
+    let memory = (512 + 255 + 16 + 64 + 16) * MIB;
     assert_fields(host, &json!({"Memory": memory, "MemorySwap": memory}));
     assert_eq!(host["Tmpfs"].as_object().unwrap().keys().collect::<Vec<_>>(), ["/tmp"]);
     // With those put as they are without a volume, all is as without.
-    let memory = json!(memory + 256 * MIB);
+    let memory = json!(memory + MIB);
     (host["Memory"], host["MemorySwap"]) = (memory.clone(), memory);
     let user = found["Config"]["User"].as_str().unwrap().split_once(':').unwrap().0.to_owned();
-    found["HostConfig"]["Tmpfs"]["/work"] = json!(work_options(&user));
+    let tmp = tmp_options().replace(&(256 * MIB).to_string(), &(255 * MIB).to_string());
+    assert_eq!(found["HostConfig"]["Tmpfs"]["/tmp"], json!(tmp));
+    found["HostConfig"]["Tmpfs"] = json!({"/work": work_options(&user), "/tmp": tmp_options()});
     assert_profile(&found);
 }
 
@@ -86,7 +88,7 @@ fn work_options(uid: &str) -> String {
 }
 
 fn tmp_options() -> String {
-    format!("rw,noexec,nosuid,nodev,size={},nr_inodes=1024,mode=1777", 16 * MIB)
+    format!("rw,noexec,nosuid,nodev,size={},nr_inodes=65536,mode=1777", 256 * MIB)
 }
 
 /// Holds what `inspect` says of a container with the default limits against the profile, field by field.

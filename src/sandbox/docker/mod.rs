@@ -420,7 +420,7 @@ impl Inner {
             self.forget_dependencies(volume);
             return Err(SandboxError::Lost("its packages were removed".into()).into());
         }
-        if kind.class.workspace == Placement::Volume {
+        if kind.class.workspace.is_volume() {
             workspace_volume::prepare(&self.engine, &container.id, user).await?;
         }
         // Whatever went wrong with the start, the runner's volume may be what is missing.
@@ -508,7 +508,7 @@ impl Inner {
     fn start_message(&self, job: &Job) -> Start {
         let (spec, limits) = (&job.spec, &job.spec.limits);
         let phase = |argv: &Vec<String>, timeout_ms| PhaseSpec { argv: argv.clone(), timeout_ms };
-        let on_disk = self.class(limits, self.reuse()).workspace == Placement::Volume;
+        let on_disk = self.class(limits, self.reuse()).workspace.is_volume();
         let mut env = spec.command.env.clone();
         // Whoever is given data may know whose it is. Not in the file: that goes with the project, which has no id.
         if env.iter().any(|(name, _)| name == INPUT_VARIABLE) {

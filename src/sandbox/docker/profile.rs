@@ -11,7 +11,7 @@ use bollard::models::{
 use crate::limits::{Limits, MIB};
 use crate::runner::message::{DiskSpec, Rlimits};
 use crate::runner::probe::{Place, Promises};
-use crate::runner::{ARGUMENT, WORKSPACE};
+use crate::runner::{ARGUMENT, TMP, WORKSPACE};
 use crate::sandbox::docker::Reuse;
 use crate::sandbox::docker::workspace_volume::{self, Placement};
 use crate::sandbox::docker::{dependencies, rooms};
@@ -23,16 +23,18 @@ pub(super) const RUNNER: &str = "/.execbox-runner/execbox";
 /// Our system call filter: the Engine's default list without io_uring, ptrace, process_vm_*, pidfd_*, vmsplice,
 /// memfd_secret, kcmp, name_to_handle_at, clock and quota changes; sockets of UNIX, IPv4 and IPv6 only, without MPTCP and SMC; no 32-bit calls.
 pub(super) const SECCOMP: &str = include_str!("seccomp.json");
-/// Size of /tmp, in bytes.
-pub(super) const TMP_BYTES: u64 = 16 * MIB;
+/// Size of each folder of a language's own, in bytes.
+pub(super) const SMALL_BYTES: u64 = 16 * MIB;
+/// What the workspace and /tmp may hold of memory beyond their limit before the runner has seen it.
+const UNSEEN_BYTES: u64 = 16 * MIB;
 /// Size of /dev/shm, in bytes: the Engine's own default.
 pub(super) const SHM_BYTES: u64 = 64 * MIB;
 /// Memory of the runner and of the kernel on its behalf.
 const RUNNER_BYTES: u64 = 16 * MIB;
 /// Open files of one process.
 const NOFILE: u64 = 1024;
-/// Files in /tmp, and in each folder of a language's own.
-pub(super) const TMP_INODES: u64 = 1024;
+/// Files in each folder of a language's own.
+pub(super) const SMALL_INODES: u64 = 1024;
 const HOSTNAME: &str = "execbox";
 const OOM_SCORE: i64 = 500;
 const CPU_SHARES: u64 = 256;
@@ -50,6 +52,8 @@ pub(super) struct Class {
     pub(super) pids: u64,
     /// Size of the workspace; `None` where each execution in the container gets one of its own.
     pub(super) disk: Option<DiskSpec>,
+    /// Size of /tmp; `None` as above.
+    pub(super) tmp: Option<DiskSpec>,
     /// Where the workspace is.
     pub(super) workspace: Placement,
 }
@@ -57,7 +61,7 @@ pub(super) struct Class {
 impl Class {
     /// A container with a workspace on disk serves one execution: a volume is not made empty again.
     pub(super) fn of(limits: &Limits, reuse: Reuse, workspace: Placement) -> Self {
-        let reuse = if workspace == Placement::Volume { Reuse::Never } else { reuse };
+        let reuse = if workspace.is_volume() { Reuse::Never } else { reuse };
         Self {
             reuse,
             workspace,
@@ -67,18 +71,24 @@ impl Class {
             // The runner; and the first process of a room.
             pids: limits.pids + if reuse == Reuse::Never { 1 } else { 2 },
             disk: (reuse == Reuse::Never).then(|| disk(limits)),
+            tmp: (reuse == Reuse::Never).then(|| tmp(limits, workspace)),
         }
     }
 
     /// Whether a container of this class becomes one of the other by a change of limits.
     pub(super) fn can_become(&self, other: &Self) -> bool {
-        (self.reuse, self.disk, self.workspace) == (other.reuse, other.disk, other.workspace)
+        let fixed = |class: &Self| (class.reuse, class.disk, class.tmp, class.workspace);
+        fixed(self) == fixed(other)
     }
 }
 
 /// Size of the workspace.
 pub(super) fn disk(limits: &Limits) -> DiskSpec {
     DiskSpec { bytes: limits.disk_bytes, inodes: limits.disk_inodes }
+}
+
+fn tmp(limits: &Limits, workspace: Placement) -> DiskSpec {
+    DiskSpec { bytes: workspace.tmp_bytes(limits), inodes: limits.disk_inodes }
 }
 
 /// Hard limits of each process, beside those of [`ulimits`]. The runner sets them.
@@ -118,9 +128,10 @@ pub(super) struct Identity<'a> {
     pub(super) name: &'a str,
 }
 
-/// Memory of the whole container: the program's, and that of the file systems in memory, which are charged to it.
+/// Memory of the whole container: the program's, and that of the file systems in memory, which are charged to it. The
+/// workspace and /tmp count once: the runner holds both together to one limit. /tmp can be as large as that alone.
 pub(super) fn container_memory_bytes(limits: &Limits, workspace: Placement) -> u64 {
-    limits.memory_bytes + workspace.memory_bytes(limits) + TMP_BYTES + SHM_BYTES + RUNNER_BYTES
+    limits.memory_bytes + workspace.tmp_bytes(limits) + UNSEEN_BYTES + SHM_BYTES + RUNNER_BYTES
 }
 
 /// The profile. Whatever is not named here is the Engine's default, and `tests/docker` holds it against `inspect`.
@@ -190,19 +201,20 @@ fn host(id: &Identity<'_>, class: &Class) -> HostConfig {
 /// The only writable places. The Engine adds `noexec` unless `exec` is said. What is in them counts as memory; only
 /// the workspace, /tmp and /dev/shm have a budget beside the program's.
 fn tmpfs(id: &Identity<'_>, class: &Class) -> HashMap<String, String> {
-    let Some(DiskSpec { bytes: size, inodes }) = class.disk else { return rooms::covered(id) };
+    let (Some(disk), Some(tmp)) = (class.disk, class.tmp) else { return rooms::covered(id) };
     let uid = id.uid;
     let own = format!("uid={uid},gid={uid},mode=0700");
-    let small = format!("rw,noexec,nosuid,nodev,size={TMP_BYTES},nr_inodes={TMP_INODES}");
+    let sized =
+        |DiskSpec { bytes, inodes }: DiskSpec| format!("nosuid,nodev,size={bytes},nr_inodes={inodes}");
+    let small = sized(DiskSpec { bytes: SMALL_BYTES, inodes: SMALL_INODES });
     let mut places: HashMap<_, _> =
-        id.writable.iter().map(|path| (path.clone(), format!("{small},{own}"))).collect();
-    places.insert("/tmp".to_owned(), format!("{small},mode=1777"));
+        id.writable.iter().map(|path| (path.clone(), format!("rw,noexec,{small},{own}"))).collect();
+    places.insert(TMP.to_owned(), format!("rw,noexec,{},mode=1777", sized(tmp)));
     match class.workspace {
         Placement::Memory => {
-            let work = format!("rw,exec,nosuid,nodev,size={size},nr_inodes={inodes},{own}");
-            places.insert(WORKSPACE.to_owned(), work);
+            places.insert(WORKSPACE.to_owned(), format!("rw,exec,{},{own}", sized(disk)));
         }
-        Placement::Volume => drop(places.remove(WORKSPACE)),
+        Placement::Volume { .. } => drop(places.remove(WORKSPACE)),
     }
     places
 }
@@ -216,7 +228,7 @@ fn mounts(id: &Identity<'_>, class: &Class) -> Vec<Mount> {
         read_only: Some(true),
         ..Default::default()
     };
-    let on_disk = class.workspace == Placement::Volume;
+    let on_disk = class.workspace.is_volume();
     let workspace = on_disk.then(|| workspace_volume::mount(id.name, &id.labels));
     let dependencies = id.dependencies.map(dependencies::for_programs);
     [runner].into_iter().chain(workspace).chain(dependencies).collect()
@@ -246,7 +258,7 @@ fn ulimits() -> Vec<ResourcesUlimits> {
 
 /// What the probe holds a container of this profile against.
 pub(super) fn promises(uid: u32, limits: &Limits, class: &Class) -> Promises {
-    let rlimits = rlimits(limits);
+    let (rlimits, tmp) = (rlimits(limits), tmp(limits, class.workspace));
     let own = [("fsize", rlimits.file_bytes), ("cpu", rlimits.cpu_seconds)]
         .map(|(name, most)| (name.to_owned(), most));
     let place = |path: &str, bytes, inodes, exec| Place {
@@ -260,7 +272,7 @@ pub(super) fn promises(uid: u32, limits: &Limits, class: &Class) -> Promises {
     let work = match class.workspace {
         Placement::Memory => work,
         // The runner watches its use; the Engine can't say `nosuid` of a volume.
-        Placement::Volume => Place { bytes: None, inodes: None, own_mount: false, ..work },
+        Placement::Volume { .. } => Place { bytes: None, inodes: None, own_mount: false, ..work },
     };
     let hard = |limit: ResourcesUlimits| Some((limit.name?, u64::try_from(limit.hard?).ok()?));
     Promises {
@@ -274,7 +286,7 @@ pub(super) fn promises(uid: u32, limits: &Limits, class: &Class) -> Promises {
         ulimits: ulimits().into_iter().filter_map(hard).chain(own).collect(),
         places: vec![
             work,
-            place("/tmp", TMP_BYTES, Some(TMP_INODES), false),
+            place(TMP, tmp.bytes, Some(tmp.inodes), false),
             place("/dev/shm", SHM_BYTES, None, false),
         ],
     }
@@ -337,8 +349,10 @@ mod tests {
         );
         assert!(places[WORKSPACE].starts_with("rw,exec,"), "{places:?}");
         assert_eq!(places.len(), 3);
-        let on_disk = tmpfs(&id, &Class::of(&limits, Reuse::Tenant, Placement::Volume));
+        let on_disk = tmpfs(&id, &Class::of(&limits, Reuse::Tenant, Placement::Volume { tmp_bytes: MIB }));
         assert!(!on_disk.contains_key(WORKSPACE), "the volume is there: {on_disk:?}");
+        assert!(on_disk[TMP].contains(",size=1048576,nr_inodes=65536,"), "it is in memory: {on_disk:?}");
+        assert!(places[TMP].contains(",size=268435456,nr_inodes=65536,"), "as the workspace: {places:?}");
     }
 
     #[test]

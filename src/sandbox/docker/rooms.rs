@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 use nix::libc;
 use serde_json::json;
 
-use crate::runner::WORKSPACE;
 use crate::runner::message::{RoomFolder, RoomSpec};
+use crate::runner::{TMP, WORKSPACE};
 use crate::sandbox::docker::profile::{
-    Identity, MASKED, READONLY, SECCOMP as USUAL, SHM_BYTES, TMP_BYTES, TMP_INODES,
+    Identity, MASKED, READONLY, SECCOMP as USUAL, SHM_BYTES, SMALL_BYTES, SMALL_INODES,
 };
 
 /// Files in /dev/shm.
@@ -43,7 +43,7 @@ pub(super) static SECCOMP: LazyLock<String> = LazyLock::new(|| {
 /// Where rooms have their own file systems: nothing can be written to what lies below.
 pub(super) fn covered(id: &Identity<'_>) -> HashMap<String, String> {
     let nothing = "ro,noexec,nosuid,nodev,size=4096,nr_inodes=1";
-    let fixed = [WORKSPACE, "/tmp"].map(str::to_owned);
+    let fixed = [WORKSPACE, TMP].map(str::to_owned);
     fixed.into_iter().chain(id.writable.iter().cloned()).map(|path| (path, nothing.to_owned())).collect()
 }
 
@@ -63,10 +63,10 @@ pub(super) fn description(id: &Identity<'_>) -> String {
         mode,
     };
     let mut folders: Vec<_> =
-        id.writable.iter().map(|path| folder(path, TMP_BYTES, TMP_INODES, false, 0o700)).collect();
-    folders.push(folder("/tmp", TMP_BYTES, TMP_INODES, false, 0o1777));
+        id.writable.iter().map(|path| folder(path, SMALL_BYTES, SMALL_INODES, false, 0o700)).collect();
     folders.push(folder("/dev/shm", SHM_BYTES, SHM_INODES, false, 0o1777));
-    // Its size comes with the execution.
+    // Their size comes with the execution.
+    folders.push(folder(TMP, 1 << 20, 16, false, 0o1777));
     folders.push(folder(WORKSPACE, 1 << 20, 16, true, 0o700));
     let text =
         |paths: &[&str]| paths.iter().filter(|path| is_own(path)).map(|path| (*path).to_owned()).collect();

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::limits::{Limits, MIB};
 use crate::runner::message::{End, Exit, Phase, PhaseEnd, Stop};
+use crate::runner::{TMP, WORKSPACE};
 use crate::sandbox::docker::profile::container_memory_bytes;
 use crate::sandbox::docker::workspace_volume::Placement;
 use crate::sandbox::{Outcome, Reason};
@@ -44,7 +45,7 @@ pub(super) fn container_full(limits: &Limits, workspace: Placement) -> Outcome {
     let (limit, program) = (mib(container_memory_bytes(limits, workspace)), mib(limits.memory_bytes));
     let places = match workspace {
         Placement::Memory => "the workspace, /tmp and /dev/shm",
-        Placement::Volume => "/tmp and /dev/shm",
+        Placement::Volume { .. } => "/tmp and /dev/shm",
     };
     let message = format!(
         "out of memory: the container's {limit} MiB were full, and the kernel killed a process (config.memory_mb is \
@@ -129,9 +130,10 @@ fn of_stop(phase: Phase, ended: &PhaseEnd, peak: Option<u64>, limits: &Limits) -
             Some(outcome(Reason::OutputLimit, Some(KILLED), message))
         }
         Stop::DiskLimit => {
+            let folder = if ended.disk_full.as_deref() == Some(TMP) { TMP } else { "the workspace" };
             let message = format!(
-                "disk limit: the workspace grew past its {} MiB or {} files and folders and was stopped; raise \
-                 config.disk_mb",
+                "disk limit: the workspace and /tmp together grew past {} MiB or {} files and folders and the program was \
+                 stopped; most of it is in {folder}; raise config.disk_mb",
                 mib(limits.disk_bytes),
                 limits.disk_inodes
             );
@@ -152,8 +154,8 @@ fn of_run(run: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace: Placeme
     }
     let exit_code = exit_code(&run.exit);
     let failed = run.exit != Exit::Code(0);
-    if failed && run.disk_full {
-        return disk_full(exit_code, limits);
+    if failed && let Some(folder) = &run.disk_full {
+        return disk_full(folder, exit_code, limits, workspace);
     }
     if failed && run.oom_kills > 0 {
         return Outcome { exit_code, ..container_full(limits, workspace) };
@@ -169,13 +171,29 @@ fn of_run(run: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace: Placeme
     }
 }
 
-fn disk_full(exit_code: Option<i32>, limits: &Limits) -> Outcome {
-    let message = format!(
-        "disk limit: the workspace of {} MiB and {} files was full, or a file was to grow past it, and the program \
-         failed; raise config.disk_mb",
-        mib(limits.disk_bytes),
-        limits.disk_inodes
-    );
+/// A folder had no room left, and the program failed.
+fn disk_full(folder: &str, exit_code: Option<i32>, limits: &Limits, workspace: Placement) -> Outcome {
+    let (tmp, inodes) = (workspace.tmp_bytes(limits), limits.disk_inodes);
+    let message = match folder {
+        WORKSPACE => format!(
+            "disk limit: the workspace of {} MiB and {inodes} files was full, or a file was to grow past it, and the \
+             program failed; raise config.disk_mb",
+            mib(limits.disk_bytes),
+        ),
+        TMP if tmp < limits.disk_bytes => format!(
+            "disk limit: /tmp of {} MiB and {inodes} files was full and the program failed; this server gives it no more \
+             (memory_disk_mb): write to the workspace",
+            mib(tmp)
+        ),
+        TMP => format!(
+            "disk limit: /tmp of {} MiB and {inodes} files was full and the program failed; raise config.disk_mb",
+            mib(tmp)
+        ),
+        other => format!(
+            "disk limit: {}, whose size is fixed, was full and the program failed; write to the workspace or /tmp",
+            other.escape_debug()
+        ),
+    };
     outcome(Reason::DiskLimit, exit_code, message)
 }
 
@@ -186,8 +204,8 @@ fn of_compile(compile: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace:
     if compile.oom_kills > 0 {
         return container_full(limits, workspace);
     }
-    if compile.disk_full {
-        return disk_full(None, limits);
+    if let Some(folder) = &compile.disk_full {
+        return disk_full(folder, None, limits, workspace);
     }
     let message = match &compile.exit {
         Exit::Code(code) => format!("the project did not compile (exit code {code}); see compile.stderr"),
@@ -238,7 +256,7 @@ mod tests {
             exit,
             stopped: None,
             oom_kills: 0,
-            disk_full: false,
+            disk_full: None,
             disk_bytes: 0,
             wall_us: 1,
             cpu_us: 1,
@@ -285,8 +303,12 @@ mod tests {
                 "reached 514 MiB of its 512 MiB; raise config.memory_mb",
             ),
         ] {
-            let run =
-                PhaseEnd { stopped: Some(stop), oom_kills: 1, disk_full: true, ..ended(Exit::Signal(9)) };
+            let run = PhaseEnd {
+                stopped: Some(stop),
+                oom_kills: 1,
+                disk_full: Some(TMP.into()),
+                ..ended(Exit::Signal(9))
+            };
             let outcome = report(run);
             assert_eq!((outcome.reason, outcome.exit_code), (reason, Some(137)));
             assert!(outcome.error.unwrap().contains(field));
@@ -295,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_limit_counts_only_when_the_program_failed_of_it() {
-        let full = |exit| report(PhaseEnd { disk_full: true, ..ended(exit) }).reason;
+        let full = |exit| report(PhaseEnd { disk_full: Some(TMP.into()), ..ended(exit) }).reason;
         assert_eq!((full(Exit::Code(0)), full(Exit::Code(1))), (Reason::Exited, Reason::DiskLimit));
         let oom = |exit| report(PhaseEnd { oom_kills: 1, ..ended(exit) });
         assert_eq!(
@@ -321,6 +343,27 @@ mod tests {
         let text = text.unwrap();
         assert!(count == 3 && text.contains("3 processes") && text.contains("864 MiB"), "{text}");
         assert_eq!(notice(PhaseEnd { exit: Exit::Signal(9), ..went_on(1) }, 0), (1, None));
+    }
+
+    #[test]
+    fn a_disk_limit_names_its_folder_and_what_helps() {
+        let full = |folder: &str| PhaseEnd { disk_full: Some(folder.into()), ..ended(Exit::Code(1)) };
+        let said = |run: PhaseEnd, workspace| of_run(&run, None, &limits(), workspace).error.unwrap();
+        let small = Placement::Volume { tmp_bytes: 32 * MIB };
+        for (folder, workspace, parts) in [
+            (TMP, Placement::Memory, ["/tmp of 256 MiB", "config.disk_mb"]),
+            (TMP, small, ["/tmp of 32 MiB", "write to the workspace"]),
+            (WORKSPACE, small, ["the workspace of 256 MiB", "config.disk_mb"]),
+            ("/dev/shm", Placement::Memory, ["/dev/shm", "write to the workspace or /tmp"]),
+        ] {
+            let error = said(full(folder), workspace);
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        }
+        for (folder, part) in [(TMP, "most of it is in /tmp"), (WORKSPACE, "most of it is in the workspace")]
+        {
+            let error = said(PhaseEnd { stopped: Some(Stop::DiskLimit), ..full(folder) }, Placement::Memory);
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

@@ -29,21 +29,33 @@ pub(super) enum Placement {
     /// A tmpfs: counts as memory of the container.
     Memory,
     /// A volume of its own on the Engine's disk.
-    Volume,
+    Volume {
+        /// Size of /tmp beside it, which counts as memory.
+        tmp_bytes: u64,
+    },
 }
 
 impl Placement {
     /// In memory up to this size.
     pub(super) fn of(limits: &Limits, most_in_memory: u64) -> Self {
-        if limits.disk_bytes > most_in_memory { Self::Volume } else { Self::Memory }
+        if limits.disk_bytes > most_in_memory {
+            Self::Volume { tmp_bytes: most_in_memory }
+        } else {
+            Self::Memory
+        }
     }
 
-    /// What it can take of the container's memory.
-    pub(super) fn memory_bytes(self, limits: &Limits) -> u64 {
+    /// Size of /tmp. It is always in memory, so that it never gets more than a workspace there may have; the workspace and
+    /// /tmp together may hold no more than `disk_bytes`.
+    pub(super) fn tmp_bytes(self, limits: &Limits) -> u64 {
         match self {
             Self::Memory => limits.disk_bytes,
-            Self::Volume => 0,
+            Self::Volume { tmp_bytes } => tmp_bytes.min(limits.disk_bytes),
         }
+    }
+
+    pub(super) fn is_volume(self) -> bool {
+        self != Self::Memory
     }
 }
 
@@ -143,11 +155,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_workspace_in_memory_counts_as_memory() {
+    fn tmp_is_as_large_as_the_workspace_but_never_larger_than_one_in_memory_may_be() {
         let limits = crate::config::Config::default().limit_policy().default;
         let bytes = limits.disk_bytes;
-        assert_eq!(Placement::of(&limits, bytes).memory_bytes(&limits), bytes);
-        assert_eq!(Placement::of(&limits, bytes - 1).memory_bytes(&limits), 0);
+        assert_eq!(Placement::of(&limits, bytes), Placement::Memory);
+        assert_eq!(Placement::of(&limits, bytes).tmp_bytes(&limits), bytes);
+        assert_eq!(Placement::of(&limits, bytes - 1).tmp_bytes(&limits), bytes - 1);
     }
 
     #[test]

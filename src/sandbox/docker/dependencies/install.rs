@@ -19,7 +19,7 @@ use crate::runtime::{Command, Runtime, Sources};
 use crate::sandbox::docker::Inner;
 use crate::sandbox::docker::dependencies::{Installed, Whole, volumes};
 use crate::sandbox::docker::keeper::{Kind, Warm};
-use crate::sandbox::docker::profile::Class;
+use crate::sandbox::docker::profile::{Class, SMALL_BYTES};
 use crate::sandbox::docker::reuse::Reuse;
 use crate::sandbox::docker::session;
 use crate::sandbox::docker::workspace_volume::Placement;
@@ -80,7 +80,7 @@ impl Inner {
             runtime: tools,
             own_image: None,
             image,
-            class: Class::of(&limits, Reuse::Never, Placement::Volume),
+            class: Class::of(&limits, Reuse::Never, Placement::Volume { tmp_bytes: SMALL_BYTES }),
             dependencies: None,
         };
         let scratch = tempfile::tempdir()?;
