@@ -137,3 +137,24 @@ async fn nothing_secret_of_the_server_is_in_a_container() {
     }
     server.finish().await;
 }
+
+/// Facts of the host that no program needs, by those tools that would show them; and what runtimes need stays.
+#[tokio::test]
+async fn a_program_finds_no_facts_of_the_host_that_it_does_not_need() {
+    const PROGRAM: &str = "
+import os
+facts = ['/proc/cmdline', '/proc/sys/kernel/random/boot_id']
+facts = [path for path in facts if open(path).read()]
+folders = ['/proc/bus', '/proc/pressure', '/sys/bus', '/sys/class', '/sys/block', '/sys/dev', '/sys/module', '/sys/power',
+           '/sys/hypervisor', '/sys/firmware', '/sys/kernel', '/sys/devices/virtual', '/sys/devices/pci0000:00',
+           '/sys/devices/system/node', '/sys/devices/system/memory', '/sys/fs/ext4']
+facts += [path for path in folders if os.path.isdir(path) and os.listdir(path)]
+print(facts)
+online = open('/sys/devices/system/cpu/online').read().strip()
+print(online != '', os.cpu_count() == len(os.sched_getaffinity(0)), os.path.exists('/sys/fs/cgroup'))
+";
+    let server = Server::start().await;
+    let result = server.eval(&json!({"language": "python", "code": PROGRAM})).await;
+    assert_eq!(result["stdout"], "[]\nTrue True True\n", "{result:#}");
+    server.finish().await;
+}

@@ -292,10 +292,14 @@ pub(super) fn promises(uid: u32, limits: &Limits, class: &Class) -> Promises {
     }
 }
 
-/// The Engine's default list, and what Engine 20.10 leaves readable.
-pub(super) const MASKED: [&str; 19] = [
+/// The Engine's default list, what Engine 20.10 leaves readable, and facts of the host that no program needs. Of
+/// `/sys`, the control group and `devices/system/cpu` stay, by which runtimes know their processors: what else is in
+/// `devices` can only be named one by one, and what a host has not is skipped.
+pub(super) const MASKED: [&str; 59] = [
     "/proc/asound",
     "/proc/acpi",
+    "/proc/bus",
+    "/proc/cmdline",
     "/proc/config.gz",
     "/proc/diskstats",
     "/proc/interrupts",
@@ -304,20 +308,57 @@ pub(super) const MASKED: [&str; 19] = [
     "/proc/keys",
     "/proc/latency_stats",
     "/proc/locks",
+    "/proc/pressure",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/sys/kernel/random/boot_id",
     "/proc/timer_list",
     "/proc/timer_stats",
     "/sys/block",
-    "/sys/class/dmi",
-    "/sys/devices/virtual/powercap",
+    "/sys/bus",
+    "/sys/class",
+    "/sys/dev",
+    "/sys/devices/LNXSYSTM:00",
+    "/sys/devices/breakpoint",
+    "/sys/devices/faux",
+    "/sys/devices/isa",
+    "/sys/devices/kprobe",
+    "/sys/devices/msr",
+    "/sys/devices/pci0000:00",
+    "/sys/devices/platform",
+    "/sys/devices/pnp0",
+    "/sys/devices/power",
+    "/sys/devices/soc0",
+    "/sys/devices/software",
+    "/sys/devices/system/clockevents",
+    "/sys/devices/system/clocksource",
+    "/sys/devices/system/container",
+    "/sys/devices/system/edac",
+    "/sys/devices/system/machinecheck",
+    "/sys/devices/system/memory",
+    "/sys/devices/system/memory_tiering",
+    "/sys/devices/system/node",
+    "/sys/devices/system/xen_memory",
+    "/sys/devices/tracepoint",
+    "/sys/devices/uprobe",
+    "/sys/devices/virtual",
     "/sys/firmware",
+    "/sys/fs/bpf",
+    "/sys/fs/btrfs",
+    "/sys/fs/erofs",
+    "/sys/fs/ext4",
+    "/sys/fs/f2fs",
+    "/sys/fs/fuse",
+    "/sys/fs/pstore",
+    "/sys/fs/xfs",
+    "/sys/hypervisor",
     "/sys/kernel",
+    "/sys/module",
+    "/sys/power",
 ];
 
-/// The Engine's default list.
-pub(super) const READONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// The Engine's default list, but for /proc/bus, which is masked.
+pub(super) const READONLY: [&str; 4] = ["/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The Engine counts in i64; limits are far below its end.
 fn signed(value: u64) -> i64 {

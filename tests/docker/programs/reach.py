@@ -23,4 +23,4 @@ try:
     print("reached the abstract socket")
 except OSError:
     pass
-print("interfaces", os.listdir("/sys/class/net"))
+print("interfaces", [line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line])
