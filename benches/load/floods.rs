@@ -19,9 +19,10 @@ const MAX_MB: f64 = 150.0;
 const MAX_HEALTH_MS: f64 = 100.0;
 /// How long it goes on: longer than a body may stall.
 const TIME: Duration = Duration::from_secs(30);
-/// Callers with a body of 8 MiB, again as many with such a `metadata` part, ...
-const LARGE: usize = 60;
-/// ... with a body of 64 KiB, which takes no upload's place, ...
+/// Callers with a body of 8 MiB, and again as many with such a `metadata` part: every upload's place is taken. With those
+/// below they are some fewer than the connections from which on idle ones make room, as the ones of `/healthz` would.
+const LARGE: usize = 32;
+/// Callers with a body of 64 KiB, which takes no upload's place, ...
 const SMALL: usize = 1_700;
 /// ... and with 2.8 million empty arguments.
 const AMPLIFIED: usize = 4;

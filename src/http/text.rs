@@ -95,7 +95,6 @@ impl<'a> Gathering<'a> {
     /// Takes the next piece. Without memory for it, it goes to the file at once: nobody is refused for want of it.
     pub(super) async fn push(&mut self, piece: &[u8]) -> Result<(), ApiError> {
         self.length += piece.len();
-        self.separators += piece.iter().filter(|byte| b",[{".contains(byte)).count();
         if self.memory.len() + piece.len() > TINY {
             // The same each time, and so large that it does not stay in the heap.
             self.memory.reserve_exact(BUFFER.saturating_sub(self.memory.len()));
@@ -113,18 +112,25 @@ impl<'a> Gathering<'a> {
         let file = blocking(move || {
             let mut file = file.map_or_else(|| tempfile::tempfile_in(&folder), Ok)?;
             file.write_all(&piece)?;
-            Ok(file)
+            Ok((file, separators(&piece)))
         });
-        self.file = Some(file.await?);
+        let (file, separators) = file.await?;
+        (self.file, self.separators) = (Some(file), self.separators + separators);
         self.reserved.try_resize(0);
         Ok(())
     }
 
     /// The text is complete.
     pub(super) fn finish(self) -> Text {
-        let Self { memory, reserved, file, length, separators, .. } = self;
+        let Self { memory, reserved, file, length, .. } = self;
+        let separators = self.separators + separators(&memory);
         Text { memory, file, length, separators, _reserved: reserved }
     }
+}
+
+/// Bytes that can stand before a value.
+fn separators(piece: &[u8]) -> usize {
+    piece.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count()
 }
 
 /// A text that is complete.
@@ -133,7 +139,7 @@ pub(super) struct Text {
     memory: Vec<u8>,
     file: Option<File>,
     length: usize,
-    /// Bytes that can stand before a value: with one more, there are no more values than that.
+    /// There are no more values than these, and one.
     separators: usize,
     _reserved: Reserved,
 }
