@@ -10,6 +10,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::web::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, LocalBoxStream};
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::execution::budget::Budget;
@@ -19,7 +20,7 @@ use crate::http::body::Body;
 use crate::http::error::{ApiError, Code};
 use crate::http::multipart;
 use crate::http::submission::{Incoming, read_json};
-use crate::http::text::Caps;
+use crate::http::text::{Caps, WRITES};
 use crate::limits::MIB;
 use crate::runtime::Catalogue;
 use crate::telemetry::Metrics;
@@ -111,6 +112,7 @@ impl Reader {
             metadata: usize::try_from(self.config.request.json_kb << 10).unwrap_or(usize::MAX),
             memory: Budget::new(usize::try_from(64 * MIB).unwrap_or(usize::MAX), |_| ()),
             tenant: Tenant::local(),
+            writes: Arc::new(Semaphore::new(WRITES)),
         }
     }
 

@@ -39,6 +39,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpResponse, Resource};
+use tokio::sync::Semaphore;
 
 pub use docs::openapi_json;
 pub use listener::serve;
@@ -50,7 +51,7 @@ use crate::http::health::Readiness;
 use crate::http::hosts::Hosts;
 use crate::http::rate::Rates;
 use crate::http::sharing::Sharing;
-use crate::http::text::Caps;
+use crate::http::text::{Caps, WRITES};
 use crate::limits::KIB;
 use crate::server::App;
 
@@ -102,6 +103,8 @@ async fn unknown_route() -> Result<HttpResponse, ApiError> {
 /// What the routes share.
 pub struct State {
     app: App,
+    /// For texts that are written to files.
+    writes: Arc<Semaphore>,
     readiness: Readiness,
     hosts: Hosts,
     door: Door,
@@ -116,7 +119,8 @@ impl State {
         let sharing = Sharing::new(&app);
         let hosts = Hosts::new(app.config.listen.ip(), &app.config.allowed_hosts);
         let (readiness, door, rates) = Default::default();
-        Arc::new(Self { app, readiness, hosts, door, sharing, rates })
+        let writes = Arc::new(Semaphore::new(WRITES));
+        Arc::new(Self { app, writes, readiness, hosts, door, sharing, rates })
     }
 
     /// Where a request of this tenant goes, and what it may take.
@@ -128,6 +132,7 @@ impl State {
             metadata: usize::try_from(config.request.json_kb * KIB).unwrap_or(usize::MAX),
             memory: self.sharing.memory.clone(),
             tenant: tenant.clone(),
+            writes: Arc::clone(&self.writes),
         }
     }
 

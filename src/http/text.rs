@@ -4,9 +4,11 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
+use tokio::sync::Semaphore;
 
 use crate::archive::ArchiveLimits;
 use crate::execution::budget::{Budget, Reserved, Use};
@@ -41,7 +43,12 @@ pub(super) struct Caps {
     pub(super) memory: Budget,
     /// Whose request it is.
     pub(super) tenant: Tenant,
+    /// One permit for each text that is written to its file just now.
+    pub(super) writes: Arc<Semaphore>,
 }
+
+/// Texts that are written at once. With hundreds of threads for that, the ones that serve would hardly get a processor.
+pub(super) const WRITES: usize = 32;
 
 impl Caps {
     /// Nothing of the memory yet, for a request that is on its way.
@@ -107,6 +114,7 @@ impl<'a> Gathering<'a> {
     }
 
     async fn spill(&mut self) -> Result<(), ApiError> {
+        let _permit = self.caps.writes.acquire().await.map_err(|error| ApiError::internal(&error))?;
         let piece = std::mem::take(&mut self.memory);
         let (file, folder) = (self.file.take(), self.caps.spool.clone());
         let file = blocking(move || {
