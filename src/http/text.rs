@@ -17,8 +17,8 @@ use crate::http::error::{ApiError, Code};
 use crate::http::shape::MAX_VALUES;
 
 /// Bytes of a text that stay in memory, and bytes of a longer one that are gathered for each write. With as many callers
-/// as there are connections, 32 MiB: half of the default budget, which is what may be on its way.
-const IN_MEMORY: usize = 16 << 10;
+/// as there are connections, 16 MiB: a quarter of the default budget, half of what may be on its way.
+const IN_MEMORY: usize = 8 << 10;
 /// Bytes of a text that need no such buffer.
 const TINY: usize = 2 << 10;
 /// A buffer for a text that comes in: of this size it is a mapping of its own, of which only what is used takes memory, and
