@@ -142,6 +142,9 @@ pub enum Phase {
 pub struct PhaseStart {
     /// Which one.
     pub phase: Phase,
+    /// Processor time that the container had used before it, in microseconds, where the kernel tells. A server that has to
+    /// end the phase itself knows only what the container has used in all.
+    pub cpu_before_us: Option<u64>,
 }
 
 /// How the runner's work ended. The last frame.

@@ -138,7 +138,7 @@ fn phases(
     end.run = Some(run);
     // Somebody who asked for a kill waits for the answer, not for files.
     if stopped != Some(message::Stop::Killed) {
-        link.queue_message(Kind::Phase, &message::PhaseStart { phase: Phase::Collect })?;
+        link.queue_message(Kind::Phase, &message::PhaseStart { phase: Phase::Collect, cpu_before_us: None })?;
         // The server's clock for the run stops with it; looking through few files takes less than sending it does.
         if !workspace.has_few_entries() {
             link.flush()?;

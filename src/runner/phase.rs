@@ -44,7 +44,8 @@ pub(super) fn run(
     link: &mut Link,
 ) -> Result<PhaseEnd, LinkError> {
     let (oom_before, cpu_before) = (usage::oom_kills(), ProcessorTime::now());
-    link.queue_message(Kind::Phase, &PhaseStart { phase })?;
+    let started = PhaseStart { phase, cpu_before_us: cpu_before.group_us() };
+    link.queue_message(Kind::Phase, &started)?;
     memory.begin_phase()?;
     let began = Instant::now();
     let mut running = match Running::start(conditions.start, phase, spec) {

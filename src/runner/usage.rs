@@ -158,6 +158,11 @@ impl ProcessorTime {
         }
     }
 
+    /// Of the whole container, in microseconds.
+    pub(super) fn group_us(&self) -> Option<u64> {
+        self.group.map(micros)
+    }
+
     /// Processor time of all other processes of the container since then.
     pub(super) fn of_others_since(&self, earlier: &Self) -> Duration {
         let children = self.children.saturating_sub(earlier.children);

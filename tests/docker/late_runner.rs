@@ -11,7 +11,7 @@ use crate::engine;
 use crate::fault_proxy::{Fault, FaultProxy, Target};
 use crate::patience::slower;
 use crate::projects::{repository, tar};
-use crate::server::Server;
+use crate::server::{Server, tested_reuse};
 use crate::sweep::processes_of;
 
 /// How the kernel calls a runner.
@@ -73,7 +73,10 @@ async fn a_stopped_runner_delays_no_answer_and_hides_no_use() {
     let limit_ms = Duration::from_secs(limit).as_secs_f64() * 1000.0;
     assert!(wall >= limit_ms && wall < limit_ms + 1_500.0, "{wall} ms: {result:#}");
     assert!(cpu > limit_ms / 4.0 && cpu <= wall * 1.2, "{cpu} ms of {wall}: {result:#}");
-    assert!(usage(&result, "memory_peak_bytes") > 1e6, "{result:#}");
+    // A container that has served others does not tell one execution's.
+    if tested_reuse().as_deref() != Some("tenant") {
+        assert!(usage(&result, "memory_peak_bytes") > 1e6, "{result:#}");
+    }
     assert_eq!(result["truncated"]["artifacts"], true, "{result:#}");
     assert!(result["notices"][0].as_str().unwrap().contains("no artifacts were collected"), "{result:#}");
     // Frozen at once, and gone soon.

@@ -198,7 +198,7 @@ impl Server {
 
 /// The setting under which all tests run that do not name one: `EXECBOX_TESTS_REUSE`.
 #[allow(clippy::disallowed_methods, reason = "it is the tests' own, not a setting of the server")]
-fn tested_reuse() -> Option<String> {
+pub fn tested_reuse() -> Option<String> {
     std::env::var("EXECBOX_TESTS_REUSE").ok()
 }
 

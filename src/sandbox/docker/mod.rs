@@ -49,7 +49,7 @@ use crate::runner::message::{ArtifactSpec, PhaseSpec, Start, WatchSpec};
 use crate::runtime::{INPUT_VARIABLE, JOB_VARIABLE, Runtime};
 use crate::sandbox::docker::container::Container;
 use crate::sandbox::docker::dependencies::{Dependencies, Prepared, Whole};
-use crate::sandbox::docker::engine::{Engine, EngineError};
+use crate::sandbox::docker::engine::{ContainerUsage, Engine, EngineError};
 use crate::sandbox::docker::image::{BuildSettings, Images};
 use crate::sandbox::docker::keeper::{Keeper, Kind, MakeError, Taken, Warm};
 use crate::sandbox::docker::ownership::Ownership;
@@ -452,6 +452,10 @@ impl Inner {
             Ending::TimedOut => {
                 let (freely, used) = tokio::join!(container.ran_freely(), container.usage());
                 freely?;
+                // The peak of a container that has served others may be theirs.
+                let own = self.reuse() == Reuse::Never;
+                let used =
+                    ContainerUsage { memory_peak_bytes: used.memory_peak_bytes.filter(|_| own), ..used };
                 let outcome = verdict::without_report(false, conversation.phase(), limits);
                 return Ok(report::late(outcome, began, conversation, used));
             }

@@ -89,7 +89,8 @@ pub(super) fn late(
         truncated: Truncated { artifacts: running.is_some(), ..bare.truncated },
         usage: Usage {
             wall_us: run_us,
-            cpu_us: if running.is_some() { used.cpu_us } else { 0 },
+            cpu_us: running
+                .map_or(0, |_| used.cpu_us.saturating_sub(conversation.cpu_before_us.unwrap_or(0))),
             memory_peak_bytes: used.memory_peak_bytes,
             ..Usage::default()
         },

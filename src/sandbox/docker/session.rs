@@ -60,6 +60,8 @@ pub(super) struct Conversation {
     pub(super) notices: Vec<String>,
     /// The phases that were reached, with the start of each.
     pub(super) phases: Vec<(Phase, Instant)>,
+    /// Processor time of the container before the last of them, in microseconds, as the runner says.
+    pub(super) cpu_before_us: Option<u64>,
     /// The runner has reported and has all that was sent, frame by frame: it can be told to settle.
     pub(super) whole: bool,
 }
@@ -369,6 +371,7 @@ struct Reader<'a> {
     result_cut: bool,
     notices: Vec<String>,
     phases: Vec<(Phase, Instant)>,
+    cpu_before_us: Option<u64>,
     /// The runner has the execution.
     accepted: bool,
     /// What its files may take to go in.
@@ -394,6 +397,7 @@ impl<'a> Reader<'a> {
             result_cut: false,
             notices: Vec::new(),
             phases: Vec::new(),
+            cpu_before_us: None,
             accepted: false,
             upload: moving(job.spec.project.bytes(), job.spec.project.count()),
             deadline: Instant::now() + HANDOVER,
@@ -420,7 +424,7 @@ impl<'a> Reader<'a> {
                 self.accepted = true;
                 self.deadline = Instant::now() + STARTUP + self.upload;
             }
-            Kind::Phase => self.begin(message::<PhaseStart>(payload)?.phase)?,
+            Kind::Phase => self.begin(message(payload)?)?,
             Kind::Stdout => self.events.stdout(Bytes::copy_from_slice(payload)),
             Kind::Stderr => self.events.stderr(Bytes::copy_from_slice(payload)),
             Kind::Credit => self.grant(payload)?,
@@ -439,12 +443,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Each phase moves the deadline, so none may come twice.
-    fn begin(&mut self, phase: Phase) -> Result<(), SandboxError> {
+    fn begin(&mut self, started: PhaseStart) -> Result<(), SandboxError> {
+        let PhaseStart { phase, cpu_before_us } = started;
         let now = Instant::now();
         if self.phases.last().is_some_and(|(last, _)| *last >= phase) {
             return Err(SandboxError::Lost(format!("the {phase:?} phase came out of turn")));
         }
         self.phases.push((phase, now));
+        self.cpu_before_us = cpu_before_us;
         let after = |timeout_ms: u64| now + Duration::from_millis(timeout_ms) + LATE;
         self.deadline = match phase {
             Phase::Compile => after(self.start.compile.as_ref().map_or(0, |compile| compile.timeout_ms)),
@@ -502,6 +508,7 @@ impl<'a> Reader<'a> {
             result_cut: self.result_cut,
             notices: self.notices,
             phases: self.phases,
+            cpu_before_us: self.cpu_before_us,
             whole: false,
         }
     }
