@@ -86,6 +86,7 @@ const CALLS: &[&str] = &[
     "start",
     "update",
     "inspect",
+    "pause",
     "kill",
     "remove",
 ];

@@ -209,7 +209,7 @@ fn assert_hardened(container: &ContainerInspectResponse, volume: &str) {
     assert_eq!(host.cap_drop.as_deref(), Some(&["ALL".to_owned()][..]));
     assert_eq!(
         (host.pids_limit, host.memory, host.memory_swap),
-        (Some(129), Some(1_174_405_120), host.memory)
+        (Some(129), Some(1_191_182_336), host.memory)
     );
     let options = host.security_opt.as_ref().unwrap();
     assert!(options.iter().any(|option| option.starts_with("seccomp={")), "{options:?}");

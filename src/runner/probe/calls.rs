@@ -131,7 +131,21 @@ const SCHEDULING: &[Call] = &[
     ("setpriority(PRIO_PGRP, 0)", libc::SYS_setpriority, &[n(1), n(0)]),
     ("setpriority(PRIO_PGRP, 1)", libc::SYS_setpriority, &[n(1), n(1)]),
     ("setpriority(PRIO_USER, 0)", libc::SYS_setpriority, &[n(2), n(0)]),
-    ("sched_setscheduler(1)", libc::SYS_sched_setscheduler, &[n(1), n(0), ZERO]),
+    (
+        "sched_setscheduler(1, SCHED_BATCH)",
+        libc::SYS_sched_setscheduler,
+        &[n(1), n(libc::SCHED_BATCH as i64), ZERO],
+    ),
+    (
+        "sched_setscheduler(1, SCHED_IDLE)",
+        libc::SYS_sched_setscheduler,
+        &[n(1), n(libc::SCHED_IDLE as i64), ZERO],
+    ),
+    (
+        "sched_setscheduler(1, SCHED_RESET_ON_FORK)",
+        libc::SYS_sched_setscheduler,
+        &[n(1), n(libc::SCHED_RESET_ON_FORK as i64), ZERO],
+    ),
     ("sched_setparam(1)", libc::SYS_sched_setparam, &[n(1), ZERO]),
     ("sched_setattr(1)", libc::SYS_sched_setattr, &[n(1), USUAL_CLASS]),
     ("sched_setaffinity(1)", libc::SYS_sched_setaffinity, &[n(1), n(8), ANYWHERE]),
