@@ -378,10 +378,12 @@ impl Ledger {
         self.over |= self.suspect && self.is_over(largest_process);
     }
 
-    /// Whether no more is charged than at the last reading, and was not meanwhile, either. Then that reading holds.
+    /// Whether no more is charged than at the last reading, and was not meanwhile, either. Then that reading holds, unless
+    /// memory took the place of files: only as long as all together are within the limit, the program is.
     fn is_quiet(&mut self, charged: u64, peak: Option<u64>, now: Instant) -> bool {
         let Some(last) = &mut self.last else { return false };
-        let quiet = self.rise.is_none()
+        let quiet = charged <= self.limit
+            && self.rise.is_none()
             && peak.is_some()
             && peak == last.peak
             && charged <= last.charged.saturating_add(STEADY);
@@ -501,12 +503,14 @@ mod tests {
 
     #[test]
     fn a_reading_holds_as_long_as_nothing_is_charged() {
+        let mut of_files = ledger(&[(0, 20, 50, 70), (10, 20, 50, 70)]);
         let mut ledger = ledger(&[(0, 5, 0, 9), (10, 8, 0, 9)]);
         assert!(ledger.grows);
         let later = Instant::now() + Duration::from_secs(1);
         assert!(!ledger.is_quiet(8 * MIB, Some(10 * MIB), later), "a peak");
         assert!(!ledger.is_quiet(10 * MIB, Some(9 * MIB), later), "growth");
         assert!(!ledger.is_quiet(8 * MIB, None, later), "nothing is known of peaks");
+        assert!(!of_files.is_quiet(70 * MIB, Some(70 * MIB), later), "files may have gone");
         assert!(ledger.is_quiet(9 * MIB, Some(9 * MIB), later) && !ledger.grows);
         assert_eq!(ledger.last.unwrap().at, later);
     }
