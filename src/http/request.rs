@@ -88,7 +88,7 @@ pub(super) struct ExecConfig {
     pub(super) compile_timeout_seconds: Option<f64>,
     /// Memory of the program and all it starts, in MiB.
     pub(super) memory_mb: Option<f64>,
-    /// Size of the workspace, in MiB.
+    /// Size of the workspace and of /tmp, each, and of both together, in MiB.
     pub(super) disk_mb: Option<f64>,
     /// Processors, as a fraction.
     pub(super) cpus: Option<f64>,

@@ -230,11 +230,12 @@ pub(super) fn exit_code(exit: &Exit) -> Option<i32> {
 fn signal_name(signal: i32) -> Cow<'static, str> {
     /// The C library's first real-time signal.
     const SIGRTMIN: i32 = 34;
+    const NEXT: i32 = SIGRTMIN + 1;
     const SIGRTMAX: i32 = 64;
     match signal {
         32 | 33 => format!("SIG{signal}").into(),
         SIGRTMIN => "SIGRTMIN".into(),
-        SIGRTMIN..=SIGRTMAX => format!("SIGRTMIN+{}", signal - SIGRTMIN).into(),
+        NEXT..=SIGRTMAX => format!("SIGRTMIN+{}", signal - SIGRTMIN).into(),
         _ => Signal::try_from(signal).map_or("unknown", Signal::as_str).into(),
     }
 }
