@@ -21,6 +21,8 @@ const ZSTD_BYTES: usize = (1 << ZSTD_WINDOW_LOG) + (512 << 10);
 const GZIP_BYTES: usize = 96 << 10;
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// A zstd frame that readers pass over, as some writers put first: the lower half of its first byte is free.
+const ZSTD_SKIPPABLE: &[u8] = &[0x50, 0x2a, 0x4d, 0x18];
 
 /// What a piece of a plain archive can add: an entry for each block, with its name, and the buffer of the spool.
 const PLAIN_GROWTH: usize = 768 << 10;
@@ -116,7 +118,11 @@ enum Packing {
 /// No tar archive that we take starts like gzip or zstd: those bytes can't be in a name.
 fn decide(first: &[u8]) -> Option<Packing> {
     let could_be = |magic: &[u8]| magic.iter().zip(first).all(|(a, b)| a == b);
+    let mut upper = first.to_vec();
+    upper.first_mut().into_iter().for_each(|byte| *byte &= 0xf0);
+    let could_be_skippable = ZSTD_SKIPPABLE.iter().zip(&upper).all(|(a, b)| a == b);
     match first {
+        _ if could_be_skippable => (first.len() >= ZSTD_SKIPPABLE.len()).then_some(Packing::Zstd),
         _ if could_be(GZIP_MAGIC) => (first.len() >= GZIP_MAGIC.len()).then_some(Packing::Gzip),
         _ if could_be(ZSTD_MAGIC) => (first.len() >= ZSTD_MAGIC.len()).then_some(Packing::Zstd),
         _ => Some(Packing::Plain),
@@ -256,11 +262,29 @@ const FOREIGN: &[(&[u8], &str)] = &[
     (b"070707", "a cpio archive"),
 ];
 
-/// A refusal that names the format, if the bytes are known to be of another one. Only for bytes that are no tar header:
-/// a file's name may look like any of these.
+/// A refusal that says what was sent instead of a tar archive, if that can be told. Only for bytes that are no tar header: a
+/// file's name may look like any of these.
 pub(super) fn foreign_format(first: &[u8]) -> Option<ArchiveError> {
-    let (_, what) = FOREIGN.iter().find(|(magic, _)| first.starts_with(magic))?;
+    let Some((_, what)) = FOREIGN.iter().find(|(magic, _)| first.starts_with(magic)) else {
+        return starts_like_text(first).then(|| {
+            let message =
+                "this is not a tar archive: it starts like text; create one with `tar -cf p.tar FILES`";
+            ArchiveError::refused(RefusalCode::BadArchive, message)
+        });
+    };
     let message =
         format!("the body is {what}; taken are tar archives, plain or compressed with gzip or zstd");
     Some(ArchiveError::refused(RefusalCode::UnsupportedMediaType, message))
+}
+
+/// Whether these first bytes are printable, in UTF-8 that may be cut at the end.
+fn starts_like_text(first: &[u8]) -> bool {
+    let text = match std::str::from_utf8(first) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&first[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    !text.is_empty() && text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace())
 }

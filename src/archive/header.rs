@@ -18,6 +18,8 @@ const CHECKSUM: std::ops::Range<usize> = 148..156;
 const TYPE: usize = 156;
 const MAGIC: std::ops::Range<usize> = 257..265;
 const PREFIX: std::ops::Range<usize> = 345..500;
+/// The mark of star's own format, in which other fields stand in the prefix.
+const XSTAR: std::ops::Range<usize> = 508..512;
 const OWNER_MAY_EXECUTE: u64 = 0o100;
 
 /// A header whose checksum and layout are right.
@@ -55,6 +57,9 @@ impl Header {
     pub(super) fn read(block: [u8; BLOCK]) -> Result<Self, &'static str> {
         if octal(&block[CHECKSUM]) != Some(checksum(&block)) {
             return Err("has a wrong checksum");
+        }
+        if block[MAGIC] == *b"ustar\x0000" && block[XSTAR] == *b"tar\0" {
+            return Err("is in star's own format (xstar); pack with `tar --format=pax`");
         }
         let layout = match &block[MAGIC] {
             b"ustar\x0000" => Layout::Ustar,

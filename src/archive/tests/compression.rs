@@ -25,6 +25,51 @@ fn good() -> Vec<u8> {
 }
 
 #[test]
+fn a_zstd_frame_to_be_skipped_may_come_first() {
+    for kind in 0x50..=0x5f {
+        let skipped = [&[kind, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"any"].concat();
+        let packed = [&skipped[..], &skipped, &zstd(&good())].concat();
+        for piece in [1, 7, packed.len()] {
+            assert_eq!(read_in_pieces(&packed, piece, LIMITS), Ok(vec![got_file("main.py", b"print(1)")]));
+        }
+        assert_eq!(read(&skipped).unwrap_err().0, BAD, "nothing else is there");
+    }
+    // A name may begin with the same letter.
+    let plain = tar_of(&[file("P/main.py", b"1")]);
+    assert_eq!(read(&plain), Ok(vec![got_file("P/main.py", b"1")]));
+    assert_eq!(read(b"P").unwrap_err().0, BAD);
+}
+
+#[test]
+fn what_is_no_archive_is_told_what_it_is() {
+    let long = "x = 1\n".repeat(500);
+    for text in ["print('hello')\n", "", "P", "# \u{e4}\u{f6}\u{fc}\n", &long, "{\"a\": 1}"] {
+        let (code, message) = read(text.as_bytes()).unwrap_err();
+        assert_eq!(code, BAD, "{text:?}");
+        assert_eq!(
+            message.contains("starts like text; create one with `tar -cf p.tar FILES`"),
+            !text.is_empty(),
+            "{message}"
+        );
+    }
+    let (_, message) = read(&[0xff; 600]).unwrap_err();
+    assert!(message.contains("its first block"), "{message}");
+    let (_, message) = read(b"PK\x03\x04rest").unwrap_err();
+    assert!(message.contains("zip archive"), "{message}");
+}
+
+#[test]
+fn archives_of_stars_own_format_are_refused_by_name() {
+    let mut archive = good();
+    archive[508..512].copy_from_slice(b"tar\0");
+    archive[148..156].fill(b' ');
+    let sum: u32 = archive[..512].iter().map(|byte| u32::from(*byte)).sum();
+    archive[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let (code, message) = read(&archive).unwrap_err();
+    assert!(code == BAD && message.contains("xstar"), "{message}");
+}
+
+#[test]
 fn streams_of_several_parts_are_one() {
     let archive = good();
     let (head, tail) = archive.split_at(700);
