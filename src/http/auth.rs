@@ -114,6 +114,18 @@ pub(super) fn admit(state: &State, request: &ServiceRequest, id: &str) -> Result
     })
 }
 
+/// How long a key that was let in is believed.
+pub(super) const TRUSTED: Duration = Duration::from_secs(1);
+
+/// Looks again at the key of a request that has taken long: it may have been revoked meanwhile, or have expired.
+pub(super) fn confirm(state: &State, request: &HttpRequest) -> Result<(), ApiError> {
+    let has_key = request.extensions().get::<Caller>().is_some_and(|caller| caller.key.is_some());
+    if !has_key || answer(state.app.keys.authenticate(&presented(request.headers())?))?.is_some() {
+        return Ok(());
+    }
+    Err(refuse("the key was revoked, or expired, while the request waited"))
+}
+
 /// The key in the headers. Two keys in one request are none: it would be a guess which is meant.
 fn presented(headers: &HeaderMap) -> Result<String, ApiError> {
     let bearer = headers.get_all(header::AUTHORIZATION).map(|value| {

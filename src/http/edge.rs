@@ -41,6 +41,12 @@ pub(super) async fn edge(
         Ok(()) => as_problem(next.call(request).await?.map_into_boxed_body(), &id),
         Err(refusal) => request.into_response(refusal.respond(&id)),
     };
+    if started.elapsed() >= auth::TRUSTED
+        && let Err(refusal) = auth::confirm(&state, response.request())
+    {
+        let (request, _) = response.into_parts();
+        response = ServiceResponse::new(request, refusal.respond(&id));
+    }
     let standing = response.request().extensions().get::<Standing>().copied();
     if let Some(standing) = standing {
         standing.add_headers(response.headers_mut());

@@ -459,3 +459,28 @@ async fn ten_thousand_guesses_find_nothing_and_cost_little() {
     assert_eq!(user.get("/api/v1/runtimes").await.status, 200);
     app.finish().await;
 }
+
+/// Whoever waits is looked at again before the answer.
+#[tokio::test]
+async fn a_key_that_is_revoked_while_its_request_waits_gets_nothing() {
+    let app = TestApp::start().await;
+    let (revoked, good) = (User::new(&app, &spec("a")), User::new(&app, &spec("a")));
+    let path = good.submit("sleep 1500").await;
+    let waiting = format!("{path}?wait=20");
+    let body = fake("sleep 1500");
+    let revoke = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        app.keys.revoke(&revoked.id).unwrap();
+    };
+    let (read, run, seen, ()) = tokio::join!(
+        revoked.get(&waiting),
+        revoked.post("/api/v1/exec/sync", &body),
+        good.get(&waiting),
+        revoke
+    );
+    for refused in [read, run] {
+        assert!(refused.assert_problem(401, "unauthenticated").contains("while the request waited"));
+    }
+    assert_eq!(seen.assert_ok()["status"], "completed");
+    app.finish().await;
+}
