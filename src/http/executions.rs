@@ -20,6 +20,8 @@ use crate::store::Scope;
 
 /// The longest wait that one request may ask for, in seconds.
 const MAX_WAIT: u64 = 3_600;
+/// Characters of a caller's text that an error quotes.
+const MAX_SHOWN: usize = 64;
 
 /// The path of everything that belongs to one execution.
 #[derive(IntoParams)]
@@ -125,8 +127,47 @@ pub(super) fn id(request: &HttpRequest) -> Result<ExecutionId, ApiError> {
     text.parse().map_err(|error: BadExecutionId| ApiError::new(Code::BadId, format!("{error}")))
 }
 
-/// The query, in which every parameter must be known.
-pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, ApiError> {
-    let read = Query::<T>::from_query(request.query_string());
-    read.map(Query::into_inner).map_err(|error| ApiError::new(Code::BadQuery, error.to_string()))
+/// A query with its parameters: the name of each, and what it takes.
+pub(super) trait Parameters: DeserializeOwned {
+    const ALL: &[(&str, &str)];
+}
+
+impl Parameters for GetQuery {
+    const ALL: &[(&str, &str)] = &[("wait", "a whole number of seconds, like wait=30")];
+}
+
+impl Parameters for DeleteQuery {
+    const ALL: &[(&str, &str)] = &[("purge", "purge=true or purge=false")];
+}
+
+/// The query, in which every parameter must be known, and come once.
+pub(super) fn query<T: Parameters>(request: &HttpRequest) -> Result<T, ApiError> {
+    let text = request.query_string();
+    let read = Query::<T>::from_query(text);
+    read.map(Query::into_inner).map_err(|_| ApiError::new(Code::BadQuery, query_fault(text, T::ALL)))
+}
+
+/// What is wrong with a query that could not be read.
+fn query_fault(text: &str, all: &[(&str, &str)]) -> String {
+    let pairs = Query::<Vec<(String, String)>>::from_query(text).map(Query::into_inner).unwrap_or_default();
+    let names = || all.iter().map(|(name, _)| *name);
+    if let Some((other, _)) = pairs.iter().find(|(name, _)| names().all(|known| known != name)) {
+        let other: String = other.escape_debug().take(MAX_SHOWN).collect();
+        let near = crate::runtime::nearest(&other, names());
+        let meant = near.first().map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        return format!(
+            "there is no query parameter `{other}` here{meant} (known: {})",
+            Vec::from_iter(names()).join(", ")
+        );
+    }
+    let faults = all.iter().filter_map(|(name, right)| {
+        let mut given = pairs.iter().filter(|(given, _)| given == name);
+        let (_, value) = given.next()?;
+        let value: String = value.escape_debug().take(MAX_SHOWN).collect();
+        Some(match given.next() {
+            Some(_) => format!("the query parameter `{name}` comes more than once; give it once: {right}"),
+            None => format!("the query parameter `{name}` is `{value}`; give {right}"),
+        })
+    });
+    faults.collect::<Vec<_>>().join("; ")
 }

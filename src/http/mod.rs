@@ -38,7 +38,7 @@ use std::sync::Arc;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{HttpResponse, Resource};
+use actix_web::{HttpResponse, Resource, Route, guard};
 use tokio::sync::Semaphore;
 
 pub use docs::openapi_json;
@@ -65,27 +65,34 @@ fn routes(config: &mut ServiceConfig) {
         .service(resource("/api/v1/exec/async", "POST").route(web::post().to(execute::asynchronous)))
         .service(resource("/api/v1/eval", "POST").route(web::post().to(execute::eval)))
         .service(
-            resource("/api/v1/executions/{id}", "GET, DELETE")
-                .route(web::get().to(executions::get))
+            resource("/api/v1/executions/{id}", "GET, HEAD, DELETE")
+                .route(reads().to(executions::get))
                 .route(web::delete().to(executions::kill)),
         )
-        .service(resource("/api/v1/executions/{id}/artifacts", "GET").route(web::get().to(artifacts::list)))
         .service(
-            resource("/api/v1/executions/{id}/artifacts.tar", "GET").route(web::get().to(artifacts::all)),
+            resource("/api/v1/executions/{id}/artifacts", "GET, HEAD").route(reads().to(artifacts::list)),
         )
         .service(
-            resource("/api/v1/executions/{id}/artifacts/{path:.*}", "GET")
-                .route(web::get().to(artifacts::one)),
+            resource("/api/v1/executions/{id}/artifacts.tar", "GET, HEAD").route(reads().to(artifacts::all)),
         )
-        .service(resource("/api/v1/runtimes", "GET").route(web::get().to(runtimes::list)))
-        .service(resource("/health", "GET").route(web::get().to(health::health)))
-        .service(resource("/healthz", "GET").route(web::get().to(health::health)))
-        .service(resource("/readyz", "GET").route(web::get().to(health::ready)))
-        .service(resource("/metrics", "GET").route(web::get().to(health::metrics)))
-        .service(resource("/openapi.json", "GET").route(web::get().to(docs::openapi)))
-        .service(resource("/docs", "GET").route(web::get().to(docs::redirect)))
-        .service(resource("/docs/{path:.*}", "GET").route(web::get().to(docs::page)))
+        .service(
+            resource("/api/v1/executions/{id}/artifacts/{path:.*}", "GET, HEAD")
+                .route(reads().to(artifacts::one)),
+        )
+        .service(resource("/api/v1/runtimes", "GET, HEAD").route(reads().to(runtimes::list)))
+        .service(resource("/health", "GET, HEAD").route(reads().to(health::health)))
+        .service(resource("/healthz", "GET, HEAD").route(reads().to(health::health)))
+        .service(resource("/readyz", "GET, HEAD").route(reads().to(health::ready)))
+        .service(resource("/metrics", "GET, HEAD").route(reads().to(health::metrics)))
+        .service(resource("/openapi.json", "GET, HEAD").route(reads().to(docs::openapi)))
+        .service(resource("/docs", "GET, HEAD").route(reads().to(docs::redirect)))
+        .service(resource("/docs/{path:.*}", "GET, HEAD").route(reads().to(docs::page)))
         .default_service(web::to(unknown_route));
+}
+
+/// A route that reads. HEAD has the same answer, whose body the web framework leaves out.
+fn reads() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// A resource that answers other methods with 405 and the ones it has.

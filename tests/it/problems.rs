@@ -222,7 +222,7 @@ async fn routes_methods_ids_and_queries() {
     }
     let answer = app.post_json(known, &json!({})).await;
     answer.assert_problem(405, "method_not_allowed");
-    assert_eq!(answer.headers["allow"], "GET, DELETE");
+    assert_eq!(answer.headers["allow"], "GET, HEAD, DELETE");
 
     for suffix in ["", "/artifacts", "/artifacts/x", "/artifacts.tar"] {
         app.get(&format!("{known}{suffix}")).await.assert_problem(404, "not_found");
@@ -320,4 +320,31 @@ fn every_code_is_earned_by_a_test() {
             assert!(sources.contains(&format!("async fn {test}")), "{file} has no {test}");
         }
     }
+}
+
+/// A query that can't be read is told by the name of its parameter, in words for its caller.
+#[tokio::test]
+async fn queries_name_their_parameter() {
+    let app = TestApp::start().await;
+    let path = app.submit("exit 0").await;
+    for (query, says) in [
+        ("wait=30s", "the query parameter `wait` is `30s`; give a whole number of seconds, like wait=30"),
+        ("wait=", "the query parameter `wait` is ``; give a whole number"),
+        ("wait=-1", "`wait` is `-1`; give a whole number"),
+        ("wait=1.5", "`wait` is `1.5`; give a whole number"),
+        ("wait=1&wait=2", "the query parameter `wait` comes more than once"),
+        ("wiat=1", "there is no query parameter `wiat` here; did you mean `wait`? (known: wait)"),
+        ("x=1", "there is no query parameter `x` here (known: wait)"),
+        ("wait=99999", "wait is 99999; it may be at most 3600"),
+    ] {
+        let answer = app.get(&format!("{path}?{query}")).await;
+        let detail = answer.assert_problem(400, "bad_query");
+        assert!(detail.contains(says), "{query}: {detail}");
+    }
+    let answer = app.delete(&format!("{path}?purge=yes")).await;
+    assert!(
+        answer.assert_problem(400, "bad_query").contains("`purge` is `yes`; give purge=true or purge=false")
+    );
+    app.until(&path, "completed").await;
+    app.finish().await;
 }

@@ -168,3 +168,28 @@ async fn every_documented_operation_is_there_and_every_route_documented() {
     );
     app.finish().await;
 }
+
+/// HEAD has the answer of GET, without its body.
+#[tokio::test]
+async fn head_is_get_without_a_body() {
+    let app = TestApp::start().await;
+    let path = app.submit("large_artifact").await;
+    app.until(&path, "completed").await;
+    let open = ["/health", "/healthz", "/readyz", "/metrics", "/openapi.json", "/api/v1/runtimes", "/docs/"];
+    let own = ["", "/artifacts", "/artifacts/large", "/artifacts.tar"].map(|rest| format!("{path}{rest}"));
+    for path in open.map(str::to_owned).into_iter().chain(own) {
+        let get = app.client.get(app.url(&path)).send().await.unwrap();
+        let head = app.client.head(app.url(&path)).send().await.unwrap();
+        assert_eq!(head.status(), 200, "{path}");
+        for name in ["content-type", "content-disposition", "content-length"] {
+            // What counts requests, or tells of the moment, has another length each time.
+            if name != "content-length" || path.ends_with("/large") {
+                assert_eq!(head.headers().get(name), get.headers().get(name), "{path}: {name}");
+            }
+        }
+        assert!(head.bytes().await.unwrap().is_empty(), "{path}");
+    }
+    let missing = app.client.head(app.url(&format!("{path}/artifacts/none"))).send().await.unwrap();
+    assert_eq!(missing.status(), 404);
+    app.finish().await;
+}
