@@ -1,6 +1,7 @@
 //! Every setting of the server with its default: the only place that reads the environment or holds a default
 //! number. A flag wins over the environment, which wins over the TOML file, which wins over the default.
 
+mod check;
 mod engine_address;
 mod environment;
 mod packages;

@@ -1,5 +1,6 @@
 //! `execbox doctor`: what works here, and how to mend what does not.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -39,7 +40,10 @@ pub(super) fn doctor(args: Args) -> Result<ExitCode, Failure> {
 }
 
 async fn examine(config: Config) -> Result<bool, Failure> {
-    show(&disk(&config.data_dir))?;
+    let settings = settings(&config);
+    show(&settings)?;
+    let disk = disk(&config);
+    show(&disk)?;
     let catalogue = engine::catalogue(&config)?;
     let sandbox = match engine::connect(&config).await {
         Ok(sandbox) => sandbox,
@@ -64,7 +68,16 @@ async fn examine(config: Config) -> Result<bool, Failure> {
         Err(failure) => Finding::fail("execution", failure.message, "mend what is said above first"),
     };
     show(&execution)?;
-    Ok(execution.level == Level::Ok && profile.level != Level::Fail)
+    let whole = [&settings, &disk, &profile].iter().all(|finding| finding.level != Level::Fail);
+    Ok(execution.level == Level::Ok && whole)
+}
+
+/// What `serve` refuses to start with.
+fn settings(config: &Config) -> Finding {
+    match config.check() {
+        Ok(()) => Finding::ok("settings", "go together"),
+        Err(why) => Finding::fail("settings", why, "serve refuses, too"),
+    }
 }
 
 fn show(finding: &Finding) -> Result<(), Failure> {
@@ -72,10 +85,15 @@ fn show(finding: &Finding) -> Result<(), Failure> {
 }
 
 /// Uploads and artifacts need room, and so do images.
-fn disk(data_dir: &Path) -> Finding {
+fn disk(config: &Config) -> Finding {
     const LITTLE: u64 = 2 << 30;
+    let data_dir = &config.data_dir;
     // The data folder may not be there yet; what will hold it is.
     let existing = data_dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    if let Err(error) = write_in(existing) {
+        let what = format!("{} can't be written: {error}", existing.display());
+        return Finding::fail("disk", what, "make it writable, or name another --data-dir");
+    }
     match nix::sys::statvfs::statvfs(existing) {
         Err(error) => {
             Finding::warn("disk", format!("{}: {error}", existing.display()), "name another --data-dir")
@@ -83,13 +101,23 @@ fn disk(data_dir: &Path) -> Finding {
         Ok(room) => {
             let free = room.blocks_available() * room.fragment_size();
             let what = format!("{} MiB free for {}", free >> 20, data_dir.display());
-            if free < LITTLE {
+            if free < config.data_reserve_bytes() {
+                let mend = "free some of it, or lower --data-reserve-mb: serve takes no new work with less";
+                Finding::fail("disk", what, mend)
+            } else if free < LITTLE {
                 Finding::warn("disk", what, "make room, or name another --data-dir")
             } else {
                 Finding::ok("disk", what)
             }
         }
     }
+}
+
+/// Writes a file and removes it.
+fn write_in(folder: &Path) -> std::io::Result<()> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    file.write_all(&[0; 4096])?;
+    file.sync_all()
 }
 
 /// What `serve` demands before it serves.

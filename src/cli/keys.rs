@@ -10,7 +10,7 @@ use crate::cli::output;
 use crate::config::DataDirConfig;
 use crate::execution::id::{BadTenant, Tenant};
 use crate::limits::{KeyCeilings, MIB};
-use crate::store::{ApiKey, KeySpec, Keys, LintRule, Scope};
+use crate::store::{ApiKey, Database, KeySpec, Keys, LintRule, Scope, is_in_use};
 
 /// Hours that a day of `--expires-days` has.
 const DAY_HOURS: i64 = 24;
@@ -93,7 +93,9 @@ pub(super) fn keys(args: Args) -> Result<ExitCode, Failure> {
 }
 
 fn create(args: Create) -> Result<(), Failure> {
+    crate::store::keep_files_private();
     let folder = args.place.data_dir.clone();
+    let is_new = !folder.exists();
     // Keys can be made before the first server runs.
     std::fs::create_dir_all(&folder)
         .map_err(|error| Failure::ours(format!("--data-dir {}: {error}", folder.display())))?;
@@ -101,19 +103,45 @@ fn create(args: Create) -> Result<(), Failure> {
     let (text, id) = open(&folder)?.create(&spec).map_err(Failure::ours)?;
     output::result(format!("{text}\n").as_bytes()).map_err(Failure::ours)?;
     output::note(&format!("key {id} of tenant {}; it is not shown again", spec.tenant));
+    output::note(&place_of(&folder, is_new));
     Ok(())
+}
+
+/// Which servers know a key: those of one folder only, and a key in the wrong one opens nothing.
+fn place_of(folder: &Path, is_new: bool) -> String {
+    let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let made = if is_new { ", which was made for it" } else { "" };
+    let used = match is_in_use(folder) {
+        Ok(true) => "a server uses it, and knows the key from now on",
+        Ok(false) => {
+            "no server uses it at present: start one with the same --data-dir, or name the right folder"
+        }
+        Err(_) => "whether a server uses it could not be seen",
+    };
+    format!("the key is for the data folder {}{made}; {used}", whole.display())
+}
+
+/// Opens the keys of a folder that is there: looking at keys makes no folder.
+fn open_existing(folder: &Path) -> Result<Keys, Failure> {
+    if Database::is_in(folder) {
+        return open(folder);
+    }
+    Err(Failure::usage(format!(
+        "--data-dir {}: this is no data folder of execbox, so there are no keys in it; name the one of your server",
+        folder.display()
+    )))
 }
 
 fn list(folder: &Path) -> Result<(), Failure> {
     let head = ["ID", "TENANT", "SCOPES", "STATE", "CREATED", "EXPIRES", "RATE", "CEILINGS", "NAME"];
     let mut rows = vec![head.map(String::from).to_vec()];
     let now = Timestamp::now();
-    rows.extend(open(folder)?.list().map_err(Failure::ours)?.iter().map(|key| row(key, now)));
+    rows.extend(open_existing(folder)?.list().map_err(Failure::ours)?.iter().map(|key| row(key, now)));
     output::result(output::table(&rows).as_bytes()).map_err(Failure::ours)
 }
 
 fn revoke(folder: &Path, id: &str) -> Result<(), Failure> {
-    if open(folder)?.revoke(id).map_err(Failure::ours)? {
+    if open_existing(folder)?.revoke(id).map_err(Failure::ours)? {
         output::note(&format!("key {id} is revoked"));
         return Ok(());
     }

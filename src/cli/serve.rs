@@ -68,6 +68,7 @@ pub(super) fn serve(args: Args) -> Result<ExitCode, Failure> {
     telemetry::init(args.log_json, &filter).map_err(Failure::usage)?;
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     failpoint::arm(args.failpoints.fail_at, args.failpoints.fail_trace).map_err(Failure::ours)?;
+    crate::store::keep_files_private();
     crate::runner::bound_heaps();
     let runtime = super::tokio_runtime()?;
     let mut config = args.config;
@@ -98,6 +99,7 @@ fn check_exposure(config: &Config, has_keys: bool) -> Result<(), Failure> {
 async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::listen().map_err(Failure::ours)?;
     // First what fails at once when it is wrong; the Engine takes longer.
+    config.check().map_err(Failure::usage)?;
     config.check_installs().map_err(Failure::usage)?;
     let store = Store::open(&config.data_dir).map_err(Failure::ours)?;
     let keys = Arc::new(Keys::open(&config.data_dir).map_err(Failure::ours)?);

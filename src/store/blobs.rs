@@ -136,8 +136,8 @@ impl Blobs {
         // Pinned before it is looked at, so that what is there stays there.
         let pins: Vec<_> = files.iter().map(|(hash, _)| self.pin(*hash)).collect();
         for (pin, (_, size)) in pins.iter().zip(files) {
-            match fs::metadata(pin.path()) {
-                Ok(metadata) if metadata.len() == *size => {}
+            match fs::symlink_metadata(pin.path()) {
+                Ok(metadata) if metadata.is_file() && metadata.len() == *size => {}
                 Ok(_) => return Err(io::Error::other("a file does not have the size that it came with")),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),

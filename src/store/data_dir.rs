@@ -1,11 +1,20 @@
 //! The data folder: one server at a time, with scratch that is emptied at start.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::stat::{Mode, umask};
 
 use crate::failpoint;
 
+/// Name of the file whose lock a server holds.
+const LOCK: &str = "lock";
+/// Tries to take it before another server is taken to have it, and the time between two.
+const LOCK_TRIES: u32 = 4;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// The least that a file system hands out, in bytes.
 const BLOCK: usize = 4096;
 /// Files that a folder with room takes at once.
@@ -36,6 +45,55 @@ pub enum DataDirError {
     },
 }
 
+/// Lets this process make files that only their owner may read, whatever the caller's umask says. For a process that writes
+/// nothing but the data folder.
+pub fn keep_files_private() {
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+}
+
+/// Whether a server uses this folder at present. Leaves no trace: a folder that is none stays as it is.
+///
+/// # Errors
+/// The lock can't be looked at.
+pub fn is_in_use(root: &Path) -> io::Result<bool> {
+    let lock = match File::open(root.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Takes the lock. Somebody who only looks whether it is taken has it for a moment.
+#[allow(clippy::disallowed_methods, reason = "a start that can do nothing else meanwhile")]
+fn lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    file.try_lock()
+}
+
+/// Shuts what an earlier version left open to others. Files are looked at where they are few; those of content lie in
+/// folders that are shut.
+fn shut(root: &Path) -> io::Result<()> {
+    let entries = fs::read_dir(root)?.collect::<io::Result<Vec<_>>>()?;
+    for path in entries.iter().map(fs::DirEntry::path).chain([root.to_owned()]) {
+        let metadata = fs::symlink_metadata(&path)?;
+        let open = metadata.permissions().mode() & 0o077 != 0;
+        if open && !metadata.is_symlink() {
+            let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
+            fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(())
+}
+
 impl DataDir {
     /// Makes the folder where it is missing, locks it, and removes what an earlier server left in scratch.
     ///
@@ -43,20 +101,21 @@ impl DataDir {
     /// It is in use, or can't be written.
     pub fn open(root: &Path) -> Result<Self, DataDirError> {
         let unusable = |error| DataDirError::Unusable { path: root.to_owned(), error };
-        std::fs::create_dir_all(root).map_err(unusable)?;
-        let lock = File::create(root.join("lock")).map_err(unusable)?;
-        match lock.try_lock() {
+        fs::create_dir_all(root).map_err(unusable)?;
+        let file = File::create(root.join(LOCK)).map_err(unusable)?;
+        match lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(DataDirError::Locked(root.to_owned())),
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
         let instance = instance(&root.join("instance")).map_err(unusable)?;
-        let data = Self { root: root.to_owned(), instance, _lock: lock };
+        shut(root).map_err(unusable)?;
+        let data = Self { root: root.to_owned(), instance, _lock: file };
         for folder in [data.spool(), data.scratch(), data.trash()] {
             // No record names what is here.
-            match std::fs::remove_dir_all(&folder) {
+            match fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
-                _ => std::fs::create_dir_all(&folder).map_err(unusable)?,
+                _ => fs::create_dir_all(&folder).map_err(unusable)?,
             }
         }
         failpoint::pass("start.folders");
@@ -108,7 +167,7 @@ impl DataDir {
     /// Something of it could not be removed.
     pub fn remove(&self, execution: &str) -> io::Result<()> {
         failpoint::pass("scratch.remove");
-        let removed = std::fs::remove_dir_all(self.scratch().join(execution));
+        let removed = fs::remove_dir_all(self.scratch().join(execution));
         failpoint::pass("scratch.removed");
         match removed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -133,12 +192,12 @@ pub fn check_room(folder: &Path) -> io::Result<()> {
 
 /// The name in this file, made first where it is missing.
 fn instance(file: &Path) -> io::Result<String> {
-    match std::fs::read_to_string(file) {
+    match fs::read_to_string(file) {
         Ok(name) if uuid::Uuid::try_parse(&name).is_ok() => Ok(name),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => {
             let name = uuid::Uuid::new_v4().to_string();
-            std::fs::write(file, &name)?;
+            fs::write(file, &name)?;
             Ok(name)
         }
     }
@@ -154,8 +213,8 @@ mod tests {
         let first = DataDir::open(folder.path()).unwrap();
         assert!(matches!(DataDir::open(folder.path()), Err(DataDirError::Locked(_))));
         let attempt = first.attempt_dir("exe_x", 1);
-        std::fs::create_dir_all(&attempt).unwrap();
-        std::fs::write(attempt.join("left"), "over").unwrap();
+        fs::create_dir_all(&attempt).unwrap();
+        fs::write(attempt.join("left"), "over").unwrap();
         let instance = first.instance().to_owned();
         drop(first);
         let second = DataDir::open(folder.path()).unwrap();
@@ -168,7 +227,7 @@ mod tests {
     fn a_file_in_the_way_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        std::fs::write(&path, "").unwrap();
+        fs::write(&path, "").unwrap();
         let message = DataDir::open(&path).unwrap_err().to_string();
         assert!(message.contains("--data-dir"), "{message}");
     }

@@ -98,6 +98,12 @@ impl Database {
         Ok(database)
     }
 
+    /// Whether this data folder has a database, whole or not.
+    #[must_use]
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
     /// A connection of its own; WAL lets many read while one writes. A commit is on the disk when it returns.
     ///
     /// # Errors

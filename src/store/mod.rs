@@ -17,7 +17,7 @@ mod verified;
 mod writer;
 
 pub use blobs::{ContentHash, Hold, Pin};
-pub use data_dir::{DataDir, DataDirError, check_room};
+pub use data_dir::{DataDir, DataDirError, check_room, is_in_use, keep_files_private};
 pub use database::{Database, DatabaseError};
 pub use keys::{ApiKey, KeySpec, Keys, LintRule, PREFIX as KEY_PREFIX, Scope, UnknownLintRule, UnknownScope};
 pub use records::{Acceptance, Accepted, Ending, Kept, Unfinished};

@@ -237,6 +237,48 @@ async fn a_disk_without_inodes_loses_nothing() {
     server.finish().await;
 }
 
+/// Files that others than their owner may read, or folders that others may enter.
+fn open_to_others(folder: &Path, found: &mut Vec<String>) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let metadata = std::fs::symlink_metadata(folder).unwrap();
+    if metadata.permissions().mode() & 0o077 != 0 {
+        found.push(format!("{} {:o}", folder.display(), metadata.permissions().mode()));
+    }
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            open_to_others(&entry.path(), found);
+        }
+    }
+}
+
+/// Whatever the umask of whoever starts the server: results are nobody else's. What an earlier version left open is shut.
+#[tokio::test]
+async fn nobody_else_on_the_host_reads_the_data_folder() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_after("umask 000", data, &["--workers", "2"]).await;
+    let files =
+        [("main.sh", &b"sleep 2; cat data.bin; cp data.bin left.bin"[..]), ("data.bin", &[b'x'; 300_000])];
+    let archive = crate::projects::tar_of(&files);
+    let id = server.submit(&archive, &json!({"language": "bash"})).await;
+    let second = server.submit(&archive, &json!({"language": "bash"})).await;
+    let mut open = Vec::new();
+    open_to_others(server.data.path(), &mut open);
+    for id in [&id, &second] {
+        assert_eq!(server.wait(id).await["artifacts"][0]["path"], "left.bin");
+    }
+    open_to_others(server.data.path(), &mut open);
+    assert!(open.is_empty(), "{open:#?}");
+    let data = server.crash().await;
+    for path in [data.path().join("blobs"), data.path().join("execbox.db"), data.path().to_owned()] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let server = Server::start_on(data, &[]).await;
+    open_to_others(server.data.path(), &mut open);
+    assert!(open.is_empty(), "{open:#?}");
+    server.finish().await;
+}
+
 /// Changes one byte in the middle of the largest file that the data folder keeps by its content.
 fn change_a_blob(data: &Path) {
     let folders = std::fs::read_dir(data.join("blobs")).unwrap().flatten();

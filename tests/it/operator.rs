@@ -148,3 +148,57 @@ fn an_address_that_leads_to_no_engine_is_told_with_what_would() {
         assert_eq!(code == 2, text.contains("DOCKER_HOST: the Engine's address `"), "{text}");
     }
 }
+
+/// A key in the wrong folder opens nothing: whoever makes one is told where it is, and who knows it.
+#[test]
+fn a_key_says_which_folder_it_is_for_and_whether_a_server_uses_it() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("new");
+    let said = |output: &Output| String::from_utf8(output.stderr.clone()).unwrap();
+    let made = execbox(&folder, "keys create --tenant a");
+    assert!(made.status.success(), "{}", said(&made));
+    assert!(String::from_utf8(made.stdout.clone()).unwrap().starts_with("exb_"), "the key alone");
+    let place = folder.canonicalize().unwrap();
+    for part in [place.to_str().unwrap(), "which was made for it", "no server uses it at present"] {
+        assert!(said(&made).contains(part), "{part}: {}", said(&made));
+    }
+    let server = DataDir::open(&folder).unwrap();
+    let again = said(&execbox(&folder, "keys create --tenant a"));
+    assert!(again.contains("a server uses it") && !again.contains("made for it"), "{again}");
+    drop(server);
+    // Looking at keys makes no folder.
+    let wrong = home.path().join("wrong");
+    for words in ["keys list", "keys revoke 000000000000"] {
+        let (line, code) = complaint(&execbox(&wrong, words));
+        assert!(line.contains("this is no data folder of execbox") && code == Some(2), "{line}");
+        assert!(!wrong.exists());
+    }
+}
+
+#[test]
+fn settings_that_contradict_one_another_stop_the_start_and_the_doctor() {
+    let data = tempfile::tempdir().unwrap();
+    let (line, code) = complaint(&execbox(data.path(), "serve --listen 127.0.0.1:0 --memory-mb 9000"));
+    assert!(
+        line.contains("--memory-mb is 9000, over --max-memory-mb, which is 4096") && code == Some(2),
+        "{line}"
+    );
+    let words = "doctor --memory-mb 9000 --docker-host unix:///no/such.sock";
+    let told = String::from_utf8(execbox(data.path(), words).stdout).unwrap();
+    assert!(told.contains("--memory-mb is 9000, over --max-memory-mb"), "{told}");
+}
+
+#[test]
+fn the_doctor_writes_to_the_data_folder_and_leaves_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let words = "doctor --docker-host unix:///no/such.sock";
+    let told = String::from_utf8(execbox(data.path(), words).stdout).unwrap();
+    assert!(told.contains("MiB free for"), "{told}");
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 0);
+    let low = String::from_utf8(execbox(data.path(), &format!("{words} --data-reserve-mb 999999999")).stdout)
+        .unwrap();
+    assert!(low.contains("lower --data-reserve-mb"), "{low}");
+    // Nobody can write there, root neither.
+    let told = String::from_utf8(execbox(Path::new("/proc/sys"), words).stdout).unwrap();
+    assert!(told.contains("can't be written"), "{told}");
+}

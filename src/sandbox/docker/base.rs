@@ -17,6 +17,9 @@ use crate::sandbox::docker::image::BuildSettings;
 const PULL: Duration = Duration::from_secs(300);
 const INSPECT: Duration = Duration::from_secs(10);
 const BOOTSTRAP: &str = "mmdebstrap";
+const SHELL: &str = "/bin/sh";
+/// What the shell exits with when there is no such program.
+const NO_PROGRAM: i32 = 127;
 
 type Say<'a> = dyn Fn(&str) + Sync + 'a;
 
@@ -101,7 +104,9 @@ async fn run_bootstrap(
     settings: &BuildSettings,
     say: &Say<'_>,
 ) -> Result<(), String> {
-    let mut command = tokio::process::Command::new(BOOTSTRAP);
+    let mut command = tokio::process::Command::new(SHELL);
+    // A server lets nobody else read what it makes; every user of an image has to.
+    command.args(["-c", "umask 022 && exec \"$0\" \"$@\"", BOOTSTRAP]);
     // What a slim image leaves out.
     for path in ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*"] {
         command.arg(format!("--dpkgopt=path-exclude={path}"));
@@ -116,10 +121,7 @@ async fn run_bootstrap(
     command.args(["--variant=minbase", "--format=tar", suite]).arg(file);
     command.args(settings.debian_mirror.as_ref());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("{BOOTSTRAP} is not installed"),
-        _ => format!("{BOOTSTRAP} can't be started: {error}"),
-    })?;
+    let mut child = command.spawn().map_err(|error| format!("{BOOTSTRAP} can't be started: {error}"))?;
     let mut last = String::new();
     if let Some(stderr) = child.stderr.take() {
         let mut lines = BufReader::new(stderr).lines();
@@ -129,7 +131,11 @@ async fn run_bootstrap(
         }
     }
     let status = child.wait().await.map_err(|error| error.to_string())?;
-    if status.success() { Ok(()) } else { Err(format!("{BOOTSTRAP} failed: {last}")) }
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(NO_PROGRAM) => Err(format!("{BOOTSTRAP} is not installed")),
+        _ => Err(format!("{BOOTSTRAP} failed: {last}")),
+    }
 }
 
 #[cfg(test)]
