@@ -4,12 +4,15 @@ use std::io;
 use std::sync::Arc;
 
 use actix_web::body::SizedStream;
-use actix_web::http::header;
-use actix_web::web::{Bytes, Data};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, Range};
+use actix_web::web::{self, Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
 
 use crate::execution::state::{Execution, Finished};
@@ -19,8 +22,10 @@ use crate::http::error::{ApiError, Code, Problems};
 use crate::http::executions::{IdPath, id};
 use crate::http::result::{ArtifactItem, artifacts};
 use crate::sandbox::Artifact;
-use crate::store::{ContentHash, Hold, Scope, verified};
+use crate::store::{ContentHash, Hold, Scope, verified, verify};
 
+/// Bytes of a part that go to the connection at a time.
+const PIECE: usize = 64 << 10;
 /// A tar archive is made of these.
 const BLOCK: u64 = 512;
 
@@ -61,12 +66,13 @@ pub(super) async fn list(
     }))
 }
 
-/// One file, byte for byte. Never shown by a browser, whatever it is.
+/// One file, byte for byte, or one part of it by `Range`. Never shown by a browser, whatever it is.
 #[utoipa::path(
     get, path = "/api/v1/executions/{id}/artifacts/{path}", operation_id = "get_artifact", tag = "artifacts",
     params(IdPath, ("path" = String, Path, description = "As in the list; may hold `/`")),
     responses(
         (status = 200, description = "Its content", body = Binary, content_type = "application/octet-stream"),
+        (status = 206, description = "The part that `Range` names", body = Binary, content_type = "application/octet-stream"),
         Problems,
     )
 )]
@@ -82,12 +88,63 @@ pub(super) async fn one(
     let artifact = finished
         .and_then(|finished| finished.artifacts.iter().find(|artifact| artifact.path.as_bytes() == path))
         .ok_or_else(|| ApiError::new(Code::NotFound, "this execution has no such artifact"))?;
+    if let Some((from, to)) = wanted_range(&request, artifact)? {
+        return part(artifact, from, to).await;
+    }
     let mut content = Box::pin(content(artifact).await.map_err(|error| gone(&error))?);
     // A small file that was changed on the disk is told as our failure; of a larger one the answer breaks off.
     let first = content.next().await.transpose().map_err(|error| ApiError::internal(&error))?;
-    let name = artifact.path.rsplit('/').next().unwrap_or_default();
     let stream = stream::iter(first.map(Ok)).chain(content);
-    Ok(download("application/octet-stream", name).body(SizedStream::new(artifact.size, stream)))
+    Ok(file_download(artifact).body(SizedStream::new(artifact.size, stream)))
+}
+
+/// The one part of the file that the request asks for, its last byte included. Several parts, and a part of a file that
+/// has another content by now (`If-Range`), are answered with the whole file.
+fn wanted_range(request: &HttpRequest, artifact: &Artifact) -> Result<Option<(u64, u64)>, ApiError> {
+    let Some(header) = request.headers().get(header::RANGE) else { return Ok(None) };
+    let same =
+        request.headers().get(header::IF_RANGE).is_none_or(|tag| tag.as_bytes() == etag(artifact).as_bytes());
+    let range = header.to_str().ok().and_then(|text| text.parse::<Range>().ok());
+    let Some(Range::Bytes(parts)) = range.filter(|_| same) else { return Ok(None) };
+    let [part] = &parts[..] else { return Ok(None) };
+    let size = artifact.size;
+    let found = part.to_satisfiable_range(size).ok_or_else(|| {
+        let detail =
+            format!("the file has {size} bytes, and none of them are in the range that was asked for");
+        ApiError { size: Some(size), ..ApiError::new(Code::RangeNotSatisfiable, detail) }
+    });
+    found.map(Some)
+}
+
+/// A part of a file. Its hash is of the whole, so the whole is read before the part is given out.
+async fn part(artifact: &Artifact, from: u64, to: u64) -> Result<HttpResponse, ApiError> {
+    let hash = ContentHash::from_hex(&artifact.sha256).ok_or_else(|| ApiError::internal(&"no hash"))?;
+    let mut file = File::open(&artifact.file).await.map_err(|error| gone(&error))?.into_std().await;
+    let size = artifact.size;
+    let checked = web::block(move || verify(&mut file, size, hash).map(|()| file)).await;
+    let file =
+        checked.map_err(|error| ApiError::internal(&error))?.map_err(|error| ApiError::internal(&error))?;
+    let mut file = File::from_std(file);
+    file.seek(io::SeekFrom::Start(from)).await.map_err(|error| ApiError::internal(&error))?;
+    let length = to - from + 1;
+    let stream = ReaderStream::with_capacity(file.take(length), PIECE);
+    let mut response = file_download(artifact);
+    response
+        .status(StatusCode::PARTIAL_CONTENT)
+        .insert_header((header::CONTENT_RANGE, format!("bytes {from}-{to}/{size}")));
+    Ok(response.body(SizedStream::new(length, stream)))
+}
+
+/// Names the content, as a header value.
+fn etag(artifact: &Artifact) -> String {
+    format!("\"{}\"", artifact.sha256)
+}
+
+fn file_download(artifact: &Artifact) -> HttpResponseBuilder {
+    let name = artifact.path.rsplit('/').next().unwrap_or_default();
+    let mut response = download("application/octet-stream", name);
+    response.insert_header((header::ACCEPT_RANGES, "bytes")).insert_header((header::ETAG, etag(artifact)));
+    response
 }
 
 /// All of them, as a tar archive.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use actix_web::HttpMessage as _;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data};
@@ -54,27 +55,39 @@ pub(super) async fn edge(
     let docs = response.request().path().starts_with("/docs");
     add_headers(response.headers_mut(), &id, docs);
     record(&state, &response, &id, started);
-    Ok(response.map_body(|_, body| BoxBody::new(BusyBody { body, _busy: busy })))
+    let is_head = response.request().method() == Method::HEAD;
+    Ok(response.map_body(|_, body| BoxBody::new(BusyBody::new(body, is_head, busy))))
 }
 
 /// An answer's body. Its connection is busy for as long as there is something of it left.
 struct BusyBody {
-    body: BoxBody,
+    /// None for HEAD: the web framework sends nothing of its body, and would ask for all of it.
+    body: Option<BoxBody>,
+    size: BodySize,
     _busy: Option<Busy>,
+}
+
+impl BusyBody {
+    fn new(body: BoxBody, is_head: bool, busy: Option<Busy>) -> Self {
+        Self { size: body.size(), body: Some(body).filter(|_| !is_head), _busy: busy }
+    }
 }
 
 impl MessageBody for BusyBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
-        self.body.size()
+        self.size
     }
 
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.body).poll_next(context)
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_next(context),
+            None => Poll::Ready(None),
+        }
     }
 }
 
@@ -147,6 +160,24 @@ fn record(state: &State, response: &ServiceResponse<BoxBody>, id: &str, started:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[actix_web::test]
+    async fn nothing_is_made_of_a_body_that_nobody_gets() {
+        for is_head in [false, true] {
+            let made = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+            let counted = Arc::clone(&made);
+            let pieces = futures::stream::repeat_with(move || {
+                counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
+            });
+            let body = actix_web::body::SizedStream::new(3, futures::StreamExt::take(pieces, 3));
+            let body = BusyBody::new(BoxBody::new(body), is_head, None);
+            assert_eq!(body.size(), BodySize::Sized(3));
+            let sent = actix_web::body::to_bytes(body).await.unwrap();
+            let expected = if is_head { 0 } else { 3 };
+            assert_eq!((sent.len(), made.load(std::sync::atomic::Ordering::SeqCst)), (expected, expected));
+        }
+    }
 
     #[test]
     fn only_harmless_request_ids_are_taken_over() {

@@ -152,6 +152,8 @@ codes! {
     ArchiveTooLarge = "archive_too_large", 413, "Archive too large";
     /// The archive is over its cap on files and folders.
     TooManyEntries = "too_many_entries", 413, "Too many entries";
+    /// A `Range` that the file does not have; `Content-Range` tells its size.
+    RangeNotSatisfiable = "range_not_satisfiable", 416, "Range not satisfiable";
     /// A content type, or a compression of the archive, that is not taken.
     UnsupportedMediaType = "unsupported_media_type", 415, "Unsupported media type";
     /// A request body with a `Content-Encoding`.
@@ -195,6 +197,8 @@ pub(super) struct ApiError {
     pub(super) retry_after: Option<Duration>,
     /// Value of `Allow`, with 405.
     pub(super) allow: Option<&'static str>,
+    /// Bytes of a file of which a part was asked for that it does not have.
+    pub(super) size: Option<u64>,
 }
 
 /// What a caller is told when nothing better is known.
@@ -203,7 +207,7 @@ const RETRY_SOON: Duration = Duration::from_secs(2);
 impl ApiError {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
         let retry_after = matches!(code.status(), 429 | 503).then_some(RETRY_SOON);
-        Self { code, detail: detail.into(), retry_after, allow: None }
+        Self { code, detail: detail.into(), retry_after, allow: None, size: None }
     }
 
     /// The same answer for every id that is unknown here, so that it tells nothing.
@@ -238,6 +242,9 @@ impl ApiError {
         }
         if let Some(methods) = self.allow {
             response.insert_header((header::ALLOW, methods));
+        }
+        if let Some(size) = self.size {
+            response.insert_header((header::CONTENT_RANGE, format!("bytes */{size}")));
         }
         if self.code == Code::Unauthenticated {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"execbox\""));

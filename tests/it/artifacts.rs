@@ -6,7 +6,7 @@ use std::io::Read as _;
 use serde_json::json;
 
 use crate::fake_sandbox::ARTIFACTS;
-use crate::test_app::TestApp;
+use crate::test_app::{Answer, TestApp};
 
 async fn with_artifacts() -> (TestApp, String) {
     let app = TestApp::start().await;
@@ -174,5 +174,51 @@ async fn output_that_was_changed_on_the_disk_is_never_given_out() {
     assert_eq!(blobs.len(), 1, "{blobs:?}");
     change(&app, &blobs[0]);
     app.get(&path).await.assert_problem(503, "storage_failed");
+    app.finish().await;
+}
+
+/// A part of a file, as a player or an interrupted download asks for it.
+#[tokio::test]
+async fn one_part_of_a_file_comes_by_range() {
+    let app = TestApp::start().await;
+    let path = app.submit("large_artifact").await;
+    let result = app.until(&path, "completed").await;
+    let url = app.url(&format!("{path}/artifacts/large"));
+    let whole = app.client.get(&url).send().await.unwrap();
+    assert_eq!(whole.headers()["accept-ranges"], "bytes");
+    let tag = whole.headers()["etag"].to_str().unwrap().to_owned();
+    assert_eq!(tag, format!("\"{}\"", result["artifacts"][0]["sha256"].as_str().unwrap()));
+    let content = whole.bytes().await.unwrap();
+    let (size, last) = (content.len(), content.len() - 1);
+    let ask = |range: String| app.client.get(&url).header("range", range).send();
+    for (range, from, to) in [
+        ("bytes=0-0".to_owned(), 0, 0),
+        ("bytes=10-99".to_owned(), 10, 99),
+        ("bytes=5-".to_owned(), 5, last),
+        ("bytes=-7".to_owned(), size - 7, last),
+        (format!("bytes=3-{}", size + 9), 3, last),
+    ] {
+        let part = ask(range.clone()).await.unwrap();
+        assert_eq!(part.status(), 206, "{range}");
+        assert_eq!(part.headers()["content-range"], format!("bytes {from}-{to}/{size}"));
+        assert_eq!(part.headers()["content-length"], (to - from + 1).to_string());
+        assert!(part.headers()["content-disposition"].to_str().unwrap().starts_with("attachment"));
+        assert_eq!(part.bytes().await.unwrap(), content[from..=to], "{range}");
+    }
+    for range in ["bytes=0-1,5-6", "lines=0-1", "bytes=x", ""] {
+        assert_eq!(ask(range.to_owned()).await.unwrap().status(), 200, "{range}");
+    }
+    for range in [format!("bytes={size}-"), "bytes=-0".to_owned()] {
+        let refused = Answer::read(ask(range).await.unwrap()).await;
+        refused.assert_problem(416, "range_not_satisfiable");
+        assert_eq!(refused.headers["content-range"], format!("bytes */{size}"));
+    }
+    for (of, status) in [(tag.as_str(), 206), ("\"other\"", 200)] {
+        let request = app.client.get(&url).header("range", "bytes=0-0").header("if-range", of);
+        assert_eq!(request.send().await.unwrap().status(), status, "{of}");
+    }
+    // Of a file that was changed no part is given out, the untouched ones neither.
+    change(&app, result["artifacts"][0]["sha256"].as_str().unwrap());
+    Answer::read(ask("bytes=0-0".to_owned()).await.unwrap()).await.assert_problem(500, "internal");
     app.finish().await;
 }
