@@ -153,8 +153,10 @@ fn measure(file: &Path) {
     let packed = std::fs::read(file).unwrap();
     let mut costs = BTreeMap::<Row, Cost>::new();
     let mut rest = &packed[..];
-    // The first reader of a process brings what is there only once.
-    timed(&tar_of(&[super::file("x", b"1")]));
+    // The first reader of a process, and its first refusals, bring what is there only once.
+    for name in ["x", "../x", "x\u{202e}"] {
+        timed(&tar_of(&[super::file(name, b"1")]));
+    }
     while let Some((case, after)) = rest.split_first() {
         let (length, after) = after.split_first_chunk::<4>().unwrap();
         let (archive, after) = after.split_at(u32::from_le_bytes(*length) as usize);
