@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
 use crate::execution::entry::Entry;
 use crate::execution::results;
 use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Finished, Status};
 use crate::limits::MIB;
 use crate::runtime::Diagnosis;
-use crate::sandbox::{Outcome, Reason, Report, SandboxError, Timings, Truncated, Usage};
+use crate::sandbox::{Outcome, Reason, Report, SandboxError, Timings, Truncated, Usage, signal_name};
 
 /// Bytes of output in which an error is looked for.
 const MAX_DIAGNOSED: usize = 64 << 10;
@@ -93,8 +91,7 @@ fn diagnosis(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome) -> Option<D
     };
     let mut told = spec.runtime.diagnose(&text).unwrap_or_default();
     if outcome.reason == Reason::Signaled && told.kind.is_none() {
-        let signal = outcome.exit_code.and_then(|code| Signal::try_from(code - 128).ok());
-        told.kind = signal.map(|signal| signal.as_str().to_owned());
+        told.kind = outcome.exit_code.map(|code| signal_name(code - 128).into_owned());
     }
     (told != Diagnosis::default()).then_some(told)
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use outcome::signal_name;
 pub use outcome::{Outcome, Reason};
 
 use crate::execution::spec::ExecutionSpec;

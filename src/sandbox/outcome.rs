@@ -1,5 +1,8 @@
 //! What a user's program did, and why it ended: the one closed list, in the words of the wire.
 
+use std::borrow::Cow;
+
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 /// Why an execution ended.
@@ -56,4 +59,18 @@ pub struct Outcome {
     pub exit_code: Option<i32>,
     /// A sentence that names the limit, the peak and the field that raises it; none for a plain exit.
     pub error: Option<String>,
+}
+
+/// The name of a signal as `kill -l` prints it; the C library keeps 32 and 33 for itself.
+pub(crate) fn signal_name(signal: i32) -> Cow<'static, str> {
+    /// The C library's first real-time signal.
+    const SIGRTMIN: i32 = 34;
+    const NEXT: i32 = SIGRTMIN + 1;
+    const SIGRTMAX: i32 = 64;
+    match signal {
+        32 | 33 => format!("SIG{signal}").into(),
+        SIGRTMIN => "SIGRTMIN".into(),
+        NEXT..=SIGRTMAX => format!("SIGRTMIN+{}", signal - SIGRTMIN).into(),
+        _ => Signal::try_from(signal).map_or("unknown", Signal::as_str).into(),
+    }
 }

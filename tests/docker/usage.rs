@@ -187,6 +187,11 @@ print('after')
         };
         let found = json!([result["reason"], result["exit_code"], result["stdout"]]);
         assert_eq!(found, expected, "signal {signal}: {result:#}");
+        if found[0] == "signaled" {
+            let name = result["error_type"].as_str().unwrap_or_default();
+            assert_eq!(name.starts_with("SIGRTMIN"), signal >= 34, "signal {signal}: {result:#}");
+            assert!(name.starts_with("SIG"), "signal {signal}: {result:#}");
+        }
     }
     server.finish().await;
 }

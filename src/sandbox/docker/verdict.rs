@@ -3,17 +3,14 @@
 //! The order of the verdicts: killed, out of memory, timed out, output or disk limit, compile failure, the end frame's
 //! own status with a full container before a plain exit.
 
-use std::borrow::Cow;
 use std::time::Duration;
-
-use nix::sys::signal::Signal;
 
 use crate::limits::{Limits, MIB};
 use crate::runner::message::{End, Exit, Phase, PhaseEnd, Stop};
 use crate::runner::{TMP, WORKSPACE};
 use crate::sandbox::docker::profile::container_memory_bytes;
 use crate::sandbox::docker::workspace_volume::Placement;
-use crate::sandbox::{Outcome, Reason};
+use crate::sandbox::{Outcome, Reason, signal_name};
 
 /// Exit code that a shell gives for a process that SIGKILL ended.
 const KILLED: i32 = 137;
@@ -224,20 +221,6 @@ pub(super) fn exit_code(exit: &Exit) -> Option<i32> {
         Exit::Signal(signal) => 128 + signal,
         Exit::NotStarted(_) => 126,
     })
-}
-
-/// The name as `kill -l` prints it; the C library keeps 32 and 33 for itself.
-fn signal_name(signal: i32) -> Cow<'static, str> {
-    /// The C library's first real-time signal.
-    const SIGRTMIN: i32 = 34;
-    const NEXT: i32 = SIGRTMIN + 1;
-    const SIGRTMAX: i32 = 64;
-    match signal {
-        32 | 33 => format!("SIG{signal}").into(),
-        SIGRTMIN => "SIGRTMIN".into(),
-        NEXT..=SIGRTMAX => format!("SIGRTMIN+{}", signal - SIGRTMIN).into(),
-        _ => Signal::try_from(signal).map_or("unknown", Signal::as_str).into(),
-    }
 }
 
 fn mib(bytes: u64) -> u64 {

@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 };
 use tracing::{info, warn};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, MIB};
 use crate::runner::WORKSPACE;
 use crate::sandbox::docker::engine::{Engine, EngineError};
 
@@ -35,11 +35,14 @@ pub(super) enum Placement {
     },
 }
 
+/// Least size of a /tmp beside a volume, in bytes. A file system in memory of size 0 has no limit at all.
+const LEAST_TMP_BYTES: u64 = 16 * MIB;
+
 impl Placement {
     /// In memory up to this size.
     pub(super) fn of(limits: &Limits, most_in_memory: u64) -> Self {
         if limits.disk_bytes > most_in_memory {
-            Self::Volume { tmp_bytes: most_in_memory }
+            Self::Volume { tmp_bytes: most_in_memory.max(LEAST_TMP_BYTES) }
         } else {
             Self::Memory
         }
@@ -161,6 +164,9 @@ mod tests {
         assert_eq!(Placement::of(&limits, bytes), Placement::Memory);
         assert_eq!(Placement::of(&limits, bytes).tmp_bytes(&limits), bytes);
         assert_eq!(Placement::of(&limits, bytes - 1).tmp_bytes(&limits), bytes - 1);
+        assert_eq!(Placement::of(&limits, 0).tmp_bytes(&limits), 16 * MIB, "0 would be no limit");
+        let small = Limits { disk_bytes: MIB, ..limits };
+        assert_eq!(Placement::of(&small, 0).tmp_bytes(&small), MIB);
     }
 
     #[test]
