@@ -64,8 +64,8 @@ impl Config {
             ("--archive-depth", request.archive_depth as u64),
             ("--queue-length", self.queue_length as u64),
             ("--queue-mb", self.queue_mb),
-            ("--build-timeout", self.build.build_timeout_seconds),
-            ("--install-timeout", self.packages.install_timeout_seconds),
+            ("--build-timeout-seconds", self.build.build_timeout_seconds),
+            ("--install-timeout-seconds", self.packages.install_timeout_seconds),
         ] {
             at_least(name, value, 1)?;
         }

@@ -79,19 +79,44 @@ fn lock(file: &File) -> Result<(), TryLockError> {
     file.try_lock()
 }
 
-/// Shuts what an earlier version left open to others. Files are looked at where they are few; those of content lie in
-/// folders that are shut.
+/// What this program makes in a data folder.
+const OWN: [&str; 10] = [
+    LOCK,
+    "instance",
+    "reserve",
+    "execbox.db",
+    "execbox.db-wal",
+    "execbox.db-shm",
+    "blobs",
+    "spool",
+    "scratch",
+    "trash",
+];
+
+/// Shuts what an earlier version left open to others: its own files and folders, and the data folder itself where nothing
+/// else is in it. Whatever somebody else keeps there stays as it is.
 fn shut(root: &Path) -> io::Result<()> {
-    let entries = fs::read_dir(root)?.collect::<io::Result<Vec<_>>>()?;
-    for path in entries.iter().map(fs::DirEntry::path).chain([root.to_owned()]) {
-        let metadata = fs::symlink_metadata(&path)?;
-        let open = metadata.permissions().mode() & 0o077 != 0;
-        if open && !metadata.is_symlink() {
-            let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
-            fs::set_permissions(&path, Permissions::from_mode(mode))?;
+    let names = fs::read_dir(root)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    let (own, others): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| OWN.iter().any(|own| name.as_os_str() == *own));
+    let all = others.is_empty().then(|| root.to_owned());
+    for path in own.iter().map(|name| root.join(name)).chain(all) {
+        match shut_one(&path) {
+            // Another process has removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
         }
     }
     Ok(())
+}
+
+fn shut_one(path: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    if metadata.is_symlink() || metadata.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 impl DataDir {
@@ -221,6 +246,23 @@ mod tests {
         assert_eq!(second.instance(), instance);
         assert!(!attempt.exists());
         second.remove("exe_x").unwrap();
+    }
+
+    #[test]
+    fn only_own_files_are_shut() {
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let folder = tempfile::tempdir().unwrap();
+        let (tool, blobs) = (folder.path().join("tool.sh"), folder.path().join("blobs"));
+        fs::write(&tool, "").unwrap();
+        fs::create_dir(&blobs).unwrap();
+        for path in [&tool, &blobs, folder.path()] {
+            fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+        shut(folder.path()).unwrap();
+        assert_eq!((mode(&tool), mode(&blobs), mode(folder.path())), (0o755, 0o700, 0o755));
+        fs::remove_file(&tool).unwrap();
+        shut(folder.path()).unwrap();
+        assert_eq!(mode(folder.path()), 0o700, "nothing else is in it");
     }
 
     #[test]
