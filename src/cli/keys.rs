@@ -123,7 +123,10 @@ fn place_of(folder: &Path, is_new: bool) -> String {
 
 /// Opens the keys of a folder that is there: looking at keys makes no folder.
 fn open_existing(folder: &Path) -> Result<Keys, Failure> {
-    if Database::is_in(folder) {
+    let found = Database::is_in(folder).map_err(|error| {
+        Failure::usage(format!("--data-dir {}: it can't be looked into: {error}", folder.display()))
+    })?;
+    if found {
         return open(folder);
     }
     Err(Failure::usage(format!(

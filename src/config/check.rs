@@ -66,11 +66,13 @@ impl Config {
             ("--queue-mb", self.queue_mb),
             ("--build-timeout-seconds", self.build.build_timeout_seconds),
             ("--install-timeout-seconds", self.packages.install_timeout_seconds),
+            ("--install-disk-mb", self.packages.install_disk_mb),
         ] {
             at_least(name, value, 1)?;
         }
         // As for requests: less than this starts nothing.
         at_least("--memory-mb", limits.memory_mb, 8)?;
+        at_least("--install-memory-mb", self.packages.install_memory_mb, 8)?;
         at_least("--pids", limits.pids, 3)?;
         if limits.cpus < 0.01 {
             return Err(format!("--cpus is {}; it must be at least 0.01", limits.cpus));
@@ -81,7 +83,8 @@ impl Config {
     /// What is a part of something is no more than that.
     fn check_shares(&self) -> Result<(), String> {
         let containers = &self.containers;
-        if let Some(most) = containers.warm_max.filter(|most| *most > 0) {
+        let most = self.pool_limits().most;
+        if most > 0 {
             at_most("--warm-min", containers.warm_min, "--warm-max", most)?;
         }
         if let Some(share) = self.tenant_queue_length {
@@ -147,34 +150,58 @@ mod tests {
         }
     }
 
+    /// Settings of which 0 is a value like others, with what it does.
+    const ZERO_IS_RIGHT: [(&str, &str); 15] = [
+        ("data-reserve-mb", "new work is taken until the disk is full"),
+        ("warm-min", "a runtime has no container that waits before it was used"),
+        ("warm-max", "no containers wait"),
+        ("warm-memory-mb", "no containers wait"),
+        ("drain-seconds", "executions that run are not waited for"),
+        ("memory-disk-mb", "every workspace is on disk"),
+        ("disk-reserve-mb", "the Engine's disk may become full"),
+        ("artifact-mb", "no files come back"),
+        ("artifact-count", "no files come back"),
+        ("body-min-rate", "slow bodies are held to no rate"),
+        ("answer-min-rate", "slow readers are held to no rate"),
+        ("dependencies-mb", "packages are removed after their last use"),
+        ("keep-seconds", "finished executions go at once"),
+        ("keep-count", "finished executions go at once"),
+        ("keep-mb", "finished executions go at once"),
+    ];
+
     #[test]
-    fn what_is_zero_or_too_little_is_refused() {
-        for name in [
-            "timeout-seconds",
-            "compile-timeout-seconds",
-            "memory-mb",
-            "disk-mb",
-            "disk-inodes",
-            "pids",
-            "output-kb",
-            "archive-mb",
-            "archive-entries",
-            "archive-depth",
-            "json-kb",
-            "input-kb",
-            "eval-code-kb",
-            "head-seconds",
-            "body-idle-seconds",
-            "answer-idle-seconds",
-            "keep-alive-seconds",
-            "connections",
-            "uploads",
-            "queue-length",
-            "queue-mb",
-            "cpus",
-        ] {
-            let error = check(&[&format!("--{name}=0")]).unwrap_err();
-            assert!(error.starts_with(&format!("--{name} is 0; it must be at least ")), "{error}");
+    fn of_every_number_zero_is_refused_or_means_something() {
+        #[derive(clap::Parser)]
+        struct Settings {
+            #[command(flatten)]
+            config: Config,
+        }
+        let command = || <Settings as clap::CommandFactory>::command().mut_args(|arg| arg.env(None::<&str>));
+        let parses = |word: String| command().try_get_matches_from(["execbox".to_owned(), word]);
+        let names: Vec<_> =
+            command().get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
+        let mut seen = Vec::new();
+        for name in names {
+            // What takes a word takes any number; what takes no 0 at all was refused by its own range.
+            let (word, zero) = (parses(format!("--{name}=x")), parses(format!("--{name}=0")));
+            let (Err(_), Ok(zero)) = (word, zero) else { continue };
+            let config = <Settings as clap::FromArgMatches>::from_arg_matches(&zero).unwrap().config;
+            match config.check() {
+                Err(error) => {
+                    let said =
+                        [format!("--{name} is 0; it must be at least "), format!("--{name}, which is 0")];
+                    assert!(said.iter().any(|said| error.contains(said)), "{error}");
+                }
+                Ok(()) => {
+                    let means = ZERO_IS_RIGHT.iter().find(|(other, _)| *other == name);
+                    assert!(means.is_some(), "--{name}=0 is neither refused nor listed");
+                    seen.push(name);
+                }
+            }
+        }
+        assert!(seen.len() > 10, "{seen:?}");
+        for (name, _) in ZERO_IS_RIGHT {
+            assert!(seen.iter().any(|other| other == name), "--{name}=0 is refused by now");
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Start {
     pub disk: DiskSpec,
     /// Memory of the program's own, in bytes. Files in the workspace, /tmp and /dev/shm are none of it.
     pub memory_bytes: u64,
+    /// Processor time for each second, in milliseconds: 1000 is one processor.
+    pub cpu_millis: u64,
     /// Which files come back.
     pub artifacts: ArtifactSpec,
     /// The workspace is on a disk that is not its own, so the runner holds its limits.

@@ -10,6 +10,7 @@ mod disk_watch;
 mod emptiness;
 pub mod frame;
 mod link;
+mod machine_files;
 mod memory_watch;
 pub mod message;
 mod phase;
@@ -31,7 +32,7 @@ use link::{Link, LinkError};
 use memory_watch::MemoryWatch;
 use message::{End, Exit, Phase, PhaseEnd, Start};
 use phase::Conditions;
-use room::Room;
+use room::Furnished;
 use workspace::Workspace;
 
 pub(crate) use sys::bound_heaps;
@@ -66,7 +67,7 @@ pub fn main(rooms: Option<&OsStr>) -> ExitCode {
 }
 
 /// One execution, as the first process of a container or of a room in it.
-fn serve(room: Option<&Room>) -> Result<(), LinkError> {
+fn serve(room: Option<&Furnished<'_>>) -> Result<(), LinkError> {
     let signals = sys::child_signals()?;
     let mut link = Link::new()?;
     link.send(Kind::Hello, &[])?;
@@ -76,7 +77,7 @@ fn serve(room: Option<&Room>) -> Result<(), LinkError> {
     })?;
     link.queue(Kind::Accepted, &[])?;
     if let Some(room) = room {
-        room.close(start.disk)?;
+        room.close(&start)?;
     }
     let mut end = End {
         nonce: start.nonce.clone(),

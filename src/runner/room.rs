@@ -23,24 +23,33 @@ use seccompiler::{
 
 use crate::runner::emptiness::Emptiness;
 use crate::runner::link::LinkError;
-use crate::runner::message::{DiskSpec, RoomFolder, RoomSpec};
+use crate::runner::machine_files::{Covers, HostFiles};
+use crate::runner::message::{RoomFolder, RoomSpec, Start};
 use crate::runner::sys::Ended;
 use crate::runner::{TMP, WORKSPACE, sys};
 
 /// Programs in it can't be started, set-user-id or not, and it holds no devices.
-const DATA: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+pub(super) const DATA: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 const NO_DATA: Option<&str> = None;
 
-/// A room, seen from inside, before its program runs.
+/// A room, as every execution of the container gets one.
 pub(super) struct Room {
     spec: RoomSpec,
     filter: BpfProgram,
+    host: HostFiles,
+}
+
+/// A room, seen from inside, before its program runs.
+pub(super) struct Furnished<'a> {
+    room: &'a Room,
+    covers: Covers,
 }
 
 /// Makes one room after the other, until the server goes or something is left of one.
 pub(super) fn serve(spec: &OsStr) -> Result<(), LinkError> {
     sys::hide()?;
-    let room = Room { spec: serde_json::from_slice(spec.as_bytes())?, filter: filter()? };
+    let room =
+        Room { spec: serde_json::from_slice(spec.as_bytes())?, filter: filter()?, host: HostFiles::read()? };
     let empty = Emptiness::now()?;
     // Inside, they have no name before it is said who they are.
     let (uid, gid) = (getuid(), getgid());
@@ -60,7 +69,8 @@ pub(super) fn serve(spec: &OsStr) -> Result<(), LinkError> {
 impl Room {
     /// The life of a room's first process: its exit code.
     fn enter(&self, uid: Uid, gid: Gid) -> isize {
-        let ended = self.furnish(uid, gid).map_err(LinkError::from).and_then(|()| super::serve(Some(self)));
+        let furnished = self.furnish(uid, gid).map_err(LinkError::from);
+        let ended = furnished.and_then(|room| super::serve(Some(&room)));
         match ended {
             Ok(()) => 0,
             Err(error) => {
@@ -71,10 +81,12 @@ impl Room {
         }
     }
 
-    fn furnish(&self, uid: Uid, gid: Gid) -> io::Result<()> {
+    fn furnish(&self, uid: Uid, gid: Gid) -> io::Result<Furnished<'_>> {
         become_the_same(uid, gid)?;
         step("the root", mount(NO_DATA, "/", NO_DATA, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NO_DATA))?;
         step("/proc", mount(Some("proc"), "/proc", Some("proc"), DATA, NO_DATA))?;
+        // Under the room's own /tmp, so that no program finds the files that cover those of /proc.
+        let covers = Covers::mount()?;
         for folder in &self.spec.folders {
             step(&folder.path, empty_folder(folder, uid, gid))?;
         }
@@ -89,20 +101,27 @@ impl Room {
         for set in [CapSet::Bounding, CapSet::Ambient, CapSet::Inheritable] {
             caps::clear(None, set).map_err(io::Error::other)?;
         }
-        sys::hide()
+        sys::hide()?;
+        Ok(Furnished { room: self, covers })
     }
+}
 
-    /// For the program: the workspace and /tmp get the size that is asked for, and the means that made the room go.
-    pub(super) fn close(&self, disk: DiskSpec) -> io::Result<()> {
+impl Furnished<'_> {
+    /// Prepares the room for its program: the workspace and /tmp get the size that is asked for, the files about the
+    /// machine tell the execution's limits, and the means that made the room go.
+    pub(super) fn close(&self, start: &Start) -> io::Result<()> {
+        let Room { spec, filter, host } = self.room;
+        self.covers.fill(host, start.memory_bytes, start.cpu_millis)?;
+        let disk = start.disk;
         let size = format!("size={},nr_inodes={}", disk.bytes, disk.inodes);
-        for folder in self.spec.folders.iter().filter(|folder| [WORKSPACE, TMP].contains(&&*folder.path)) {
+        for folder in spec.folders.iter().filter(|folder| [WORKSPACE, TMP].contains(&&*folder.path)) {
             let flags = flags(folder) | MsFlags::MS_REMOUNT;
             step(&folder.path, mount(NO_DATA, folder.path.as_str(), NO_DATA, flags, Some(size.as_str())))?;
         }
         for set in [CapSet::Effective, CapSet::Permitted] {
             caps::clear(None, set).map_err(io::Error::other)?;
         }
-        seccompiler::apply_filter(&self.filter).map_err(io::Error::other)
+        seccompiler::apply_filter(filter).map_err(io::Error::other)
     }
 }
 
@@ -122,7 +141,7 @@ fn become_the_same(uid: Uid, gid: Gid) -> io::Result<()> {
 }
 
 /// Names what failed: it is read in a log, by somebody whose host refuses it.
-fn step(what: &str, result: nix::Result<()>) -> io::Result<()> {
+pub(super) fn step(what: &str, result: nix::Result<()>) -> io::Result<()> {
     result.map_err(|errno| io::Error::other(format!("a room could not be made: {what}: {errno}")))
 }
 
@@ -152,7 +171,12 @@ fn mask(path: &str) -> nix::Result<()> {
 }
 
 fn make_readonly(path: &str) -> nix::Result<()> {
-    mount(Some(path), path, NO_DATA, MsFlags::MS_BIND | MsFlags::MS_REC, NO_DATA)?;
+    cover(path, path)
+}
+
+/// Shows a file or folder at another place, where nobody can write to it.
+pub(super) fn cover(source: &str, path: &str) -> nix::Result<()> {
+    mount(Some(source), path, NO_DATA, MsFlags::MS_BIND | MsFlags::MS_REC, NO_DATA)?;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | DATA;
     mount(NO_DATA, path, NO_DATA, flags, NO_DATA)
 }

@@ -99,9 +99,11 @@ impl Database {
     }
 
     /// Whether this data folder has a database, whole or not.
-    #[must_use]
-    pub fn is_in(folder: &Path) -> bool {
-        folder.join(FILE).exists()
+    ///
+    /// # Errors
+    /// The folder may not be entered, or its disk is broken.
+    pub fn is_in(folder: &Path) -> io::Result<bool> {
+        folder.join(FILE).try_exists()
     }
 
     /// A connection of its own; WAL lets many read while one writes. A commit is on the disk when it returns.

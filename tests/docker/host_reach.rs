@@ -158,3 +158,43 @@ print(online != '', os.cpu_count() == len(os.sched_getaffinity(0)), os.path.exis
     assert_eq!(result["stdout"], "[]\nTrue True True\n", "{result:#}");
     server.finish().await;
 }
+
+/// What the files about the machine tell, and whether the program can change them.
+const MACHINE: &str = r#"
+import json, os
+def lines(name): return open("/proc/" + name).read().splitlines()
+def refused(name):
+    try:
+        os.chmod("/proc/" + name, 0o644)
+        open("/proc/" + name, "w").close()
+    except OSError:
+        return True
+print(json.dumps({
+    "processors": sum(line.startswith("processor") for line in lines("cpuinfo")),
+    "has_model": any(line.startswith(("model name", "CPU")) for line in lines("cpuinfo")),
+    "memory": [line.split()[1] for line in lines("meminfo") if line.startswith(("MemTotal", "MemAvailable"))],
+    "swap": [line.split()[1] for line in lines("meminfo") if line.startswith("SwapTotal")],
+    "processors_by_time": sum(line[:3] == "cpu" and line[3] != " " for line in lines("stat")),
+    "busy": sum(int(ticks) for ticks in lines("stat")[0].split()[1:]),
+    "read_only": [refused(name) for name in ("cpuinfo", "meminfo", "stat")],
+}))
+"#;
+
+#[tokio::test]
+async fn in_a_room_the_files_about_the_machine_tell_the_limits() {
+    let server = Server::start_with(&["--reuse", "tenant"]).await;
+    let tar = tar_of(&[("main.py", MACHINE.as_bytes())]);
+    for (memory_mb, cpus, processors) in [(96, 1.0, 1), (160, 1.5, 2)] {
+        let config = json!({"memory_mb": memory_mb, "cpus": cpus});
+        let result = server.sync(&tar, &json!({"config": config})).await;
+        assert_eq!(result["reason"], "exited", "{result:#}");
+        let told: Value = serde_json::from_str(result["stdout"].as_str().unwrap()).unwrap();
+        let kib = (memory_mb * 1024).to_string();
+        let expected = json!({
+            "processors": processors, "has_model": true, "memory": [kib, kib], "swap": ["0"],
+            "processors_by_time": processors, "busy": 0, "read_only": [true, true, true],
+        });
+        assert_eq!(told, expected);
+    }
+    server.finish().await;
+}

@@ -529,6 +529,7 @@ impl Inner {
             rlimits: profile::rlimits(limits),
             disk: profile::disk(limits),
             memory_bytes: limits.memory_bytes,
+            cpu_millis: limits.cpu_millis,
             shared: false,
             watch: on_disk.then_some(WatchSpec {
                 bytes: limits.disk_bytes,
