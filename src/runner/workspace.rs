@@ -19,6 +19,8 @@ use crate::runner::message::FileHead;
 /// When every file that goes in was changed last: the same for all, so that a build tool sees nothing as stale, and
 /// long ago, so that any later write shows. 2000-01-01T00:00:00Z in seconds.
 const MODIFIED_SECONDS: u64 = 946_684_800;
+/// Folders that programs expect: their HOME, and TMPDIR.
+const IN_BUILD_FOLDER: [&str; 2] = ["home", "tmp"];
 /// Files and folders.
 const FEW: u64 = 256;
 
@@ -41,7 +43,9 @@ impl Workspace {
         // The tmpfs option for the mode has no effect where the image lacks the folder.
         let mode = if shared { 0o755 } else { 0o700 };
         std::fs::set_permissions(&root, Permissions::from_mode(mode))?;
-        DirBuilder::new().mode(0o700).recursive(true).create(root.join(BUILD_FOLDER))?;
+        for folder in IN_BUILD_FOLDER {
+            DirBuilder::new().mode(0o700).recursive(true).create(root.join(BUILD_FOLDER).join(folder))?;
+        }
         let folder = File::open(&root)?;
         let taken_at_first = Taken::from(&fstatvfs(&folder)?);
         Ok(Self { root, folder, mode, on_disk, taken_at_first })

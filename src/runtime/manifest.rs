@@ -67,7 +67,7 @@ struct Manifest {
     /// For people.
     #[serde(default)]
     packages: Vec<String>,
-    /// The whole environment of both phases.
+    /// The environment of both phases, beside [`super::USUAL_ENV`].
     #[serde(default)]
     env: BTreeMap<String, String>,
     /// How errors are told.
@@ -212,13 +212,19 @@ impl Manifest {
             entrypoints,
             signs,
             lint: Lint::parse(lint).map_err(|error| format!("lint: {error}"))?,
-            env: self.env,
+            env: environment(self.env),
             writable: self.writable,
             install: install.map(Arc::new),
             packages: self.packages,
             context: Arc::new(context),
         })
     }
+}
+
+/// The variables of every language, where the runtime does not say otherwise.
+fn environment(own: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let usual = super::USUAL_ENV.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    usual.into_iter().chain(own).collect()
 }
 
 fn patterns(field: &str, texts: Vec<String>) -> Result<Vec<PathPattern>, String> {

@@ -50,6 +50,10 @@ pub const CA_FILE: &str = "execbox-ca.crt";
 /// The workspace in the container, where programs start.
 const WORKSPACE: &str = "/work";
 
+/// Environment variables that programs of every language find. The folders are inside the build folder, so that caches and
+/// temporary files are never artifacts; in both, files can be executed, as in the workspace. The runner makes them.
+const USUAL_ENV: [(&str, &str); 2] = [("HOME", "/work/.execbox/home"), ("TMPDIR", "/work/.execbox/tmp")];
+
 /// A language at a version, with what makes its image and what starts its programs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Runtime {

@@ -179,6 +179,7 @@ macro_rules! behaviours {
 }
 
 behaviours! {
+    caches_at_home
     closes_stdout
     compile_bomb
     compile_error
