@@ -350,18 +350,11 @@ fn conclude(execution: &Execution, args: &Args) -> Result<u8, Failure> {
 }
 
 fn exit_code_of(finished: &Finished) -> u8 {
-    let compiler = finished.compile.map_or(1, |compile| compile.exit_code);
+    let own = finished.outcome.exit_code;
     let code = match finished.outcome.reason {
-        Reason::Exited | Reason::Signaled => finished.outcome.exit_code.unwrap_or_default(),
-        Reason::CompileFailed => {
-            if compiler == 0 {
-                1
-            } else {
-                compiler
-            }
-        }
-        Reason::DiskLimit => finished.outcome.exit_code.filter(|code| *code != 0).unwrap_or(1),
-        Reason::InstallFailed => 1,
+        Reason::Exited | Reason::Signaled => own,
+        // It failed, whatever its code says.
+        Reason::CompileFailed | Reason::InstallFailed | Reason::DiskLimit => own.max(1),
         Reason::TimedOut => 124,
         Reason::OutOfMemory | Reason::Killed => 137,
         Reason::OutputLimit => 153,
@@ -375,13 +368,13 @@ mod tests {
     use clap::{Args as _, FromArgMatches as _};
 
     use super::*;
-    use crate::sandbox::{CompileReport, Outcome, Timings, Truncated, Usage};
+    use crate::sandbox::{Outcome, Timings, Truncated, Usage};
 
-    fn ended(reason: Reason, exit_code: Option<i32>, compiler: Option<i32>) -> u8 {
+    fn ended(reason: Reason, exit_code: i32) -> u8 {
         exit_code_of(&Finished {
             outcome: Outcome { reason, exit_code, error: None },
             install: None,
-            compile: compiler.map(|exit_code| CompileReport { exit_code, duration_us: 0 }),
+            compile: None,
             artifacts: Vec::new(),
             truncated: Truncated::default(),
             usage: Usage::default(),
@@ -398,15 +391,16 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_the_programs_own_or_says_why_there_is_none() {
-        assert_eq!(ended(Reason::Exited, Some(7), Some(0)), 7);
-        assert_eq!(ended(Reason::Signaled, Some(139), None), 139);
-        assert_eq!(ended(Reason::CompileFailed, None, Some(3)), 3);
-        assert_eq!(ended(Reason::CompileFailed, None, None), 1);
-        assert_eq!(ended(Reason::TimedOut, Some(137), None), 124);
-        assert_eq!(ended(Reason::OutOfMemory, None, None), 137);
-        assert_eq!(ended(Reason::OutputLimit, Some(137), None), 153);
-        assert_eq!(ended(Reason::DiskLimit, Some(0), None), 1, "it failed, whatever it says");
-        assert_eq!(ended(Reason::Internal, None, None), 125);
+        assert_eq!(ended(Reason::Exited, 7), 7);
+        assert_eq!(ended(Reason::Signaled, 139), 139);
+        assert_eq!(ended(Reason::CompileFailed, 3), 3);
+        assert_eq!(ended(Reason::CompileFailed, 0), 1);
+        assert_eq!(ended(Reason::InstallFailed, 2), 2);
+        assert_eq!(ended(Reason::TimedOut, 137), 124);
+        assert_eq!(ended(Reason::OutOfMemory, 1), 137);
+        assert_eq!(ended(Reason::OutputLimit, 137), 153);
+        assert_eq!(ended(Reason::DiskLimit, 0), 1, "it failed, whatever it says");
+        assert_eq!(ended(Reason::Internal, 125), 125);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Finished, Status};
 use crate::limits::MIB;
 use crate::runtime::Diagnosis;
-use crate::sandbox::{Outcome, Reason, Report, SandboxError, Timings, Truncated, Usage, signal_name};
+use crate::sandbox::{NO_RUN, Outcome, Reason, Report, SandboxError, Timings, Truncated, Usage, signal_name};
 
 /// Bytes of output in which an error is looked for.
 const MAX_DIAGNOSED: usize = 64 << 10;
@@ -66,8 +66,7 @@ fn whole(timings: Timings, since_taken_us: u64) -> Timings {
 /// A program whose language's heap was full is out of memory, too. Code and words must both fit, so that neither a failure
 /// nor a text alone is taken for it.
 fn with_full_heap(entry: &Entry, spec: &ExecutionSpec, outcome: Outcome) -> Outcome {
-    let (Reason::Exited | Reason::Signaled, Some(exit_code @ 1..)) = (outcome.reason, outcome.exit_code)
-    else {
+    let (Reason::Exited | Reason::Signaled, exit_code @ 1..) = (outcome.reason, outcome.exit_code) else {
         return outcome;
     };
     if !spec.runtime.has_full_heap(exit_code, &entry.live.program_said(MAX_DIAGNOSED)) {
@@ -85,13 +84,13 @@ fn with_full_heap(entry: &Entry, spec: &ExecutionSpec, outcome: Outcome) -> Outc
 fn diagnosis(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome) -> Option<Diagnosis> {
     let text = match outcome.reason {
         Reason::CompileFailed => entry.live.compiler_said(MAX_DIAGNOSED),
-        Reason::Exited if outcome.exit_code == Some(0) => return None,
+        Reason::Exited if outcome.exit_code == 0 => return None,
         Reason::Exited | Reason::Signaled => entry.live.program_said(MAX_DIAGNOSED),
         _ => return None,
     };
     let mut told = spec.runtime.diagnose(&text).unwrap_or_default();
     if outcome.reason == Reason::Signaled && told.kind.is_none() {
-        told.kind = outcome.exit_code.map(|code| signal_name(code - 128).into_owned());
+        told.kind = Some(signal_name(outcome.exit_code - 128).into_owned());
     }
     (told != Diagnosis::default()).then_some(told)
 }
@@ -121,7 +120,7 @@ pub(super) fn no_run(
     notices: Vec<String>,
 ) -> Finished {
     Finished {
-        outcome: Outcome { reason, exit_code: None, error: Some(error) },
+        outcome: Outcome { reason, exit_code: NO_RUN, error: Some(error) },
         install: None,
         compile: None,
         artifacts: Vec::new(),

@@ -41,7 +41,9 @@ pub(super) struct ExecResult {
     /// The exact bytes of `stderr`, when it is no UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     stderr_base64: Option<String>,
-    /// 128 + n after signal n; null until a program has ended.
+    /// The program's own exit code; 128 + n after signal n; 137 where it was killed for a limit or on request; the
+    /// compiler's or the installer's where that failed; 125 where image, sandbox or server failed, or it was killed before its
+    /// start; 126 where the program can't be executed and 127 where it is not there. Null until the execution has ended.
     #[schema(required = true)]
     exit_code: Option<i32>,
     /// Why it ended.
@@ -241,7 +243,7 @@ impl ExecResult {
             stderr,
             stdout_base64,
             stderr_base64,
-            exit_code: outcome.and_then(|outcome| outcome.exit_code),
+            exit_code: outcome.map(|outcome| outcome.exit_code),
             reason: outcome.map(|outcome| outcome.reason.as_str()),
             error: outcome.and_then(|outcome| outcome.error.clone()),
             error_type: said.kind,

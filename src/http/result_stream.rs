@@ -187,7 +187,7 @@ mod tests {
 
     fn execution(output: Output, compiled: bool) -> Execution {
         let finished = Finished {
-            outcome: Outcome { reason: Reason::Exited, exit_code: Some(3), error: None },
+            outcome: Outcome { reason: Reason::Exited, exit_code: 3, error: None },
             install: None,
             compile: compiled.then_some(CompileReport { exit_code: 1, duration_us: 2_600 }),
             artifacts: Vec::new(),

@@ -202,8 +202,13 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
-    /// It could not be started: the reason, for the caller.
-    NotStarted(String),
+    /// It could not be started.
+    NotStarted {
+        /// The reason, for the caller.
+        why: String,
+        /// Whether the program's file is there.
+        found: bool,
+    },
 }
 
 /// Why the runner ended a phase.

@@ -89,7 +89,10 @@ pub(super) fn run(
 fn not_started(spec: &PhaseSpec, error: &io::Error, wall: Duration) -> PhaseEnd {
     let program = spec.argv.first().map_or("", String::as_str);
     PhaseEnd {
-        exit: Exit::NotStarted(format!("{} could not be started: {error}", program.escape_debug())),
+        exit: Exit::NotStarted {
+            why: format!("{} could not be started: {error}", program.escape_debug()),
+            found: error.kind() != io::ErrorKind::NotFound,
+        },
         stopped: None,
         oom_kills: 0,
         disk_full: None,

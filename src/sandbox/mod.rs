@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use outcome::signal_name;
-pub use outcome::{Outcome, Reason};
+pub use outcome::{NO_RUN, Outcome, Reason};
 
 use crate::execution::spec::ExecutionSpec;
 use crate::runner::message::Phase;

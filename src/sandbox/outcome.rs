@@ -55,10 +55,20 @@ impl Reason {
 pub struct Outcome {
     /// Why it ended.
     pub reason: Reason,
-    /// Its exit code; 128 + n after signal n; none when no program ran.
-    pub exit_code: Option<i32>,
+    /// Exit code as a shell gives it: the program's own; 128 + n after signal n; 137 where it was killed for a limit or on
+    /// request; the compiler's or the installer's where that failed; [`NO_RUN`] where no program was started.
+    #[serde(deserialize_with = "or_no_run")]
+    pub exit_code: i32,
     /// A sentence that names the limit, the peak and the field that raises it; none for a plain exit.
     pub error: Option<String>,
+}
+
+/// Exit code of an execution that never had a program: image, sandbox or server failed, or it was killed while it waited.
+pub const NO_RUN: i32 = 125;
+
+/// Reads records of earlier servers, which had no code where no program had run.
+fn or_no_run<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    Option::deserialize(deserializer).map(|code| code.unwrap_or(NO_RUN))
 }
 
 /// The name of a signal as `kill -l` prints it; the C library keeps 32 and 33 for itself.
@@ -72,5 +82,19 @@ pub(crate) fn signal_name(signal: i32) -> Cow<'static, str> {
         SIGRTMIN => "SIGRTMIN".into(),
         NEXT..=SIGRTMAX => format!("SIGRTMIN+{}", signal - SIGRTMIN).into(),
         _ => Signal::try_from(signal).map_or("unknown", Signal::as_str).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_without_a_code_reads_as_one_of_an_execution_without_a_program() {
+        let read = |code: &str| {
+            let json = format!(r#"{{"reason": "internal", "exit_code": {code}, "error": null}}"#);
+            serde_json::from_str::<Outcome>(&json).unwrap().exit_code
+        };
+        assert_eq!((read("null"), read("3")), (NO_RUN, 3));
     }
 }

@@ -163,7 +163,7 @@ async fn with_too_little_room_on_the_engines_disk_the_failure_is_ours() {
     let server = Server::start_with(&["--disk-reserve-mb", "1000000000"]).await;
     let on_disk = json!({"language": "bash", "code": "sleep 1; echo done", "config": {"disk_mb": 2000}});
     let result = server.eval(&on_disk).await;
-    assert_eq!((&result["reason"], &result["exit_code"]), (&json!("internal"), &Value::Null), "{result:#}");
+    assert_eq!((&result["reason"], &result["exit_code"]), (&json!("internal"), &json!(125)), "{result:#}");
     let in_memory = json!({"language": "bash", "code": "echo done", "config": {"disk_mb": 16}});
     assert_eq!(server.eval(&in_memory).await["stdout"], "done\n");
     server.finish().await;

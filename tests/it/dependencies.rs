@@ -230,7 +230,7 @@ async fn the_result_has_the_log_of_the_install() {
     let expected = json!({"log": "ERROR: No matching distribution\n", "exit_code": 1, "duration_ms": 3});
     assert_eq!(result["install"], expected);
     assert_eq!(result["timings"]["install_ms"], 3.5);
-    assert_eq!(result["exit_code"], Value::Null);
+    assert_eq!(result["exit_code"], 1);
     // Kept with the record.
     let path = format!("/api/v1/executions/{}", result["execution_id"].as_str().unwrap());
     assert_eq!(app.get(&path).await.assert_ok()["install"], expected);

@@ -56,14 +56,14 @@ async fn outcomes_are_results_with_status_200() {
         ("timeout", "failed", "timed_out", json!(137)),
         ("flood", "failed", "output_limit", json!(137)),
         ("disk", "failed", "disk_limit", json!(137)),
-        ("compile_error", "failed", "compile_failed", Value::Null),
-        ("image", "failed", "internal", Value::Null),
-        ("broken", "failed", "internal", Value::Null),
+        ("compile_error", "failed", "compile_failed", json!(1)),
+        ("image", "failed", "internal", json!(125)),
+        ("broken", "failed", "internal", json!(125)),
     ] {
         let result = app.run(behaviour).await;
         assert_eq!(result["status"], status, "{behaviour}");
         assert_eq!(result["reason"], reason, "{behaviour}");
-        assert_eq!(result.get("exit_code"), Some(&exit_code), "{behaviour}: always there, null or not");
+        assert_eq!(result.get("exit_code"), Some(&exit_code), "{behaviour}");
     }
     app.finish().await;
 }
@@ -273,6 +273,8 @@ async fn delete_kills_what_runs_and_what_waits_and_leaves_what_has_ended() {
     assert_eq!(app.delete(&ended).await.assert_ok(), &json!({"status": "completed"}));
     assert_eq!(app.get(&ended).await.assert_ok()["status"], "completed");
     assert_eq!(app.sandbox.jobs(), 2, "the one that waited never ran");
+    let never = app.get(&pending).await.body;
+    assert_eq!((&never["reason"], &never["exit_code"]), (&json!("killed"), &json!(125)));
     app.finish().await;
 }
 

@@ -77,17 +77,17 @@ impl FakeSandbox {
         match verb {
             "" => {
                 events.stdout(Bytes::from(describe(&job.spec).to_string()));
-                Ok(report(Reason::Exited, Some(0)))
+                Ok(report(Reason::Exited, 0))
             }
             "exit" => {
                 events.stdout(Bytes::from_static(b"out\n"));
                 events.stderr(Bytes::from_static(b"err\n"));
-                Ok(report(Reason::Exited, Some(number)))
+                Ok(report(Reason::Exited, number))
             }
             "sleep" => {
                 let time = Duration::from_millis(u64::try_from(number).unwrap());
                 tokio::select! {
-                    () = tokio::time::sleep(time) => Ok(report(Reason::Exited, Some(0))),
+                    () = tokio::time::sleep(time) => Ok(report(Reason::Exited, 0)),
                     () = cancel.cancelled() => Ok(killed()),
                 }
             }
@@ -98,7 +98,7 @@ impl FakeSandbox {
             }
             "print" => {
                 print_mebibytes(number, events);
-                Ok(report(Reason::Exited, Some(0)))
+                Ok(report(Reason::Exited, 0))
             }
             "print_and_hang" => {
                 print_mebibytes(number, events);
@@ -110,8 +110,8 @@ impl FakeSandbox {
                 Err(SandboxError::Lost(SECRET.into()))
             }
             "away" if self.tries(&job) <= number.unsigned_abs() => Err(SandboxError::Away(SECRET.into())),
-            "away" => Ok(report(Reason::Exited, Some(0))),
-            "transient" => Ok(report(Reason::Exited, Some(0))),
+            "away" => Ok(report(Reason::Exited, 0)),
+            "transient" => Ok(report(Reason::Exited, 0)),
             "broken" => Err(SandboxError::Engine(SECRET.into())),
             "image" => Err(SandboxError::Image(ImageError {
                 message: "the image of python could not be made".into(),
@@ -132,7 +132,7 @@ impl FakeSandbox {
 /// Outcomes that are told at once.
 fn outcome(verb: &str, events: &dyn Events) -> Report {
     match verb {
-        "signal" => report(Reason::Signaled, Some(128 + 11)),
+        "signal" => report(Reason::Signaled, 128 + 11),
         "oom" => failed(Reason::OutOfMemory, "it used more than 512 MiB; raise config.memory_mb"),
         "timeout" => {
             events.stdout(Bytes::from_static(b"before the end\n"));
@@ -145,37 +145,37 @@ fn outcome(verb: &str, events: &dyn Events) -> Report {
         "disk" => failed(Reason::DiskLimit, "it filled 256 MiB; raise config.disk_mb"),
         "binary" => {
             events.stdout(Bytes::from_static(b"\xff\x00\x1b[2J"));
-            report(Reason::Exited, Some(0))
+            report(Reason::Exited, 0)
         }
         "results" => {
             let lines = b"{\"save\": {\"key\": \"k\", \"value\": {\"b\": 1.50, \"a\": null}}}\nno json\n{\"return_value\": [1]}\n{\"sa";
             let truncated = Truncated { results: true, ..Truncated::default() };
-            Report { result: lines.to_vec(), truncated, ..report(Reason::Exited, Some(0)) }
+            Report { result: lines.to_vec(), truncated, ..report(Reason::Exited, 0) }
         }
         "large_result" => {
             let line =
                 format!("{{\"save\": {{\"key\": \"k\", \"value\": \"{}\"}}}}\n", "x".repeat(LARGE_RESULT));
-            Report { result: line.into_bytes(), ..report(Reason::Exited, Some(0)) }
+            Report { result: line.into_bytes(), ..report(Reason::Exited, 0) }
         }
-        "value" => Report { result: br#"{"result": "42"}"#.to_vec(), ..report(Reason::Exited, Some(0)) },
+        "value" => Report { result: br#"{"result": "42"}"#.to_vec(), ..report(Reason::Exited, 0) },
         "compile_error" => {
             events.phase(Phase::Compile);
             events.stderr(Bytes::from_static(b"main.c:1: error\n"));
             let compile = Some(CompileReport { exit_code: 1, duration_us: 2_600 });
-            Report { compile, ..report(Reason::CompileFailed, None) }
+            Report { compile, ..report(Reason::CompileFailed, 1) }
         }
         "install_error" => {
             let log = "ERROR: No matching distribution\n".to_owned();
             let install = Some(InstallReport { log, exit_code: Some(1), duration_us: 2_900 });
             let timings = Timings { install_us: 3_500, ..Timings::default() };
-            let outcome = Outcome { exit_code: None, ..failed(Reason::InstallFailed, "no packages").outcome };
-            Report { outcome, install, timings, ..report(Reason::InstallFailed, None) }
+            let outcome = Outcome { exit_code: 1, ..failed(Reason::InstallFailed, "no packages").outcome };
+            Report { outcome, install, timings, ..report(Reason::InstallFailed, 1) }
         }
         other => panic!("no fake behaviour {other:?}"),
     }
 }
 
-fn report(reason: Reason, exit_code: Option<i32>) -> Report {
+fn report(reason: Reason, exit_code: i32) -> Report {
     Report {
         outcome: Outcome { reason, exit_code, error: None },
         install: None,
@@ -190,8 +190,8 @@ fn report(reason: Reason, exit_code: Option<i32>) -> Report {
 }
 
 fn failed(reason: Reason, error: &str) -> Report {
-    let outcome = Outcome { reason, exit_code: Some(137), error: Some(error.into()) };
-    Report { outcome, ..report(reason, None) }
+    let outcome = Outcome { reason, exit_code: 137, error: Some(error.into()) };
+    Report { outcome, ..report(reason, 137) }
 }
 
 fn killed() -> Report {
@@ -225,7 +225,7 @@ fn leave_artifacts(job: &Job, files: &[(&str, &[u8])]) -> Result<Report, Sandbox
         let sha256 = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
         artifacts.push(Artifact { path: (*path).to_owned(), size: content.len() as u64, sha256, file });
     }
-    Ok(Report { artifacts, ..report(Reason::Exited, Some(0)) })
+    Ok(Report { artifacts, ..report(Reason::Exited, 0) })
 }
 
 /// Everything that came through the door.

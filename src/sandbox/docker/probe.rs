@@ -140,9 +140,9 @@ impl Inner {
         let (document, cancel) = (Document::default(), CancellationToken::new());
         let conversation = session::converse(&mut warm.streams, &start, &job, &document, &cancel).await?;
         let report = self.report(&warm.container, &job, began, &conversation).await?;
-        if (report.outcome.reason, report.outcome.exit_code) != (Reason::Exited, Some(0)) {
+        if (report.outcome.reason, report.outcome.exit_code) != (Reason::Exited, 0) {
             let how =
-                report.outcome.error.unwrap_or_else(|| format!("exit code {:?}", report.outcome.exit_code));
+                report.outcome.error.unwrap_or_else(|| format!("exit code {}", report.outcome.exit_code));
             return Err(SandboxError::Lost(format!(
                 "the probe of the container profile did not end well: {how}"
             )));

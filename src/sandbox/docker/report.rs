@@ -8,7 +8,7 @@ use crate::runner::message::{End, Phase};
 use crate::sandbox::docker::engine::ContainerUsage;
 use crate::sandbox::docker::session::Conversation;
 use crate::sandbox::docker::verdict;
-use crate::sandbox::{CompileReport, InstallReport, Outcome, Report, Timings, Truncated, Usage};
+use crate::sandbox::{CompileReport, InstallReport, NO_RUN, Outcome, Report, Timings, Truncated, Usage};
 
 /// Notice for a program whose files were not collected.
 const NOT_COLLECTED: &str =
@@ -17,7 +17,7 @@ const NOT_COLLECTED: &str =
 /// Cancelled while its sandbox was being made: no program ran.
 pub(super) fn killed_before_start() -> Report {
     Report {
-        outcome: Outcome { exit_code: None, ..verdict::killed() },
+        outcome: Outcome { exit_code: NO_RUN, ..verdict::killed() },
         install: None,
         compile: None,
         artifacts: Vec::new(),
@@ -103,7 +103,7 @@ pub(super) fn late(
 pub(super) fn of_end(end: &End, outcome: Outcome, began: Instant, conversation: &Conversation) -> Report {
     let run = end.run.as_ref();
     let compile = end.compile.as_ref().map(|compile| CompileReport {
-        exit_code: verdict::exit_code(&compile.exit).unwrap_or(0),
+        exit_code: verdict::exit_code(&compile.exit),
         duration_us: compile.wall_us,
     });
     let bare = bare(outcome, began, conversation);

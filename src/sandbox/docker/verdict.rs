@@ -10,7 +10,7 @@ use crate::runner::message::{End, Exit, Phase, PhaseEnd, Stop};
 use crate::runner::{TMP, WORKSPACE};
 use crate::sandbox::docker::profile::container_memory_bytes;
 use crate::sandbox::docker::workspace_volume::Placement;
-use crate::sandbox::{Outcome, Reason, signal_name};
+use crate::sandbox::{NO_RUN, Outcome, Reason, signal_name};
 
 /// Exit code that a shell gives for a process that SIGKILL ended.
 const KILLED: i32 = 137;
@@ -18,12 +18,12 @@ const KILLED: i32 = 137;
 /// The outcome of a runner's report.
 pub(super) fn of_report(end: &End, limits: &Limits, workspace: Placement) -> Outcome {
     if let Some(message) = &end.no_room {
-        return outcome(Reason::DiskLimit, None, message.clone());
+        return outcome(Reason::DiskLimit, NO_RUN, message.clone());
     }
     match (&end.run, &end.compile) {
         (Some(run), _) => of_run(run, end.memory_peak_bytes, limits, workspace),
         (None, Some(compile)) => of_compile(compile, end.memory_peak_bytes, limits, workspace),
-        (None, None) => outcome(Reason::Internal, None, "the runner reported no phase".into()),
+        (None, None) => outcome(Reason::Internal, NO_RUN, "the runner reported no phase".into()),
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) fn container_full(limits: &Limits, workspace: Placement) -> Outcome {
          {program}; the rest is for files in {places} and for the kernel's own memory, such as pipes and sockets); raise \
          config.memory_mb"
     );
-    outcome(Reason::OutOfMemory, Some(KILLED), message)
+    outcome(Reason::OutOfMemory, KILLED, message)
 }
 
 /// The outcome when the program's own memory passed its limit.
@@ -60,7 +60,7 @@ fn out_of_memory(phase: Phase, peak: Option<u64>, limits: &Limits) -> Outcome {
     let what = subject(phase);
     let message =
         format!("out of memory: {what} reached {peak} MiB of its {limit} MiB; raise config.memory_mb");
-    outcome(Reason::OutOfMemory, Some(KILLED), message)
+    outcome(Reason::OutOfMemory, KILLED, message)
 }
 
 /// Processes that the kernel killed because the container was full.
@@ -95,10 +95,10 @@ fn subject(phase: Phase) -> &'static str {
 }
 
 pub(super) fn killed() -> Outcome {
-    outcome(Reason::Killed, Some(KILLED), "it was killed on request".into())
+    outcome(Reason::Killed, KILLED, "it was killed on request".into())
 }
 
-fn outcome(reason: Reason, exit_code: Option<i32>, error: String) -> Outcome {
+fn outcome(reason: Reason, exit_code: i32, error: String) -> Outcome {
     Outcome { reason, exit_code, error: Some(error) }
 }
 
@@ -109,7 +109,7 @@ fn timed_out(phase: Phase, limits: &Limits) -> Outcome {
     };
     let limit = Duration::from_millis(limit).as_secs_f64();
     let message = format!("timed out: {what} was still running after {limit} s; raise {field}");
-    outcome(Reason::TimedOut, Some(KILLED), message)
+    outcome(Reason::TimedOut, KILLED, message)
 }
 
 /// What holds for both phases: `None` when the phase ended by itself.
@@ -124,7 +124,7 @@ fn of_stop(phase: Phase, ended: &PhaseEnd, peak: Option<u64>, limits: &Limits) -
                 "output limit: it wrote more than {most} KiB and was stopped; {kept} KiB of stdout and of stderr are \
                  kept; raise config.output_kb"
             );
-            Some(outcome(Reason::OutputLimit, Some(KILLED), message))
+            Some(outcome(Reason::OutputLimit, KILLED, message))
         }
         Stop::DiskLimit => {
             let folder = if ended.disk_full.as_deref() == Some(TMP) { TMP } else { "the workspace" };
@@ -134,7 +134,7 @@ fn of_stop(phase: Phase, ended: &PhaseEnd, peak: Option<u64>, limits: &Limits) -
                 mib(limits.disk_bytes),
                 limits.disk_inodes
             );
-            Some(outcome(Reason::DiskLimit, exit_code(&ended.exit), message))
+            Some(outcome(Reason::DiskLimit, KILLED, message))
         }
     }
 }
@@ -164,12 +164,12 @@ fn of_run(run: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace: Placeme
             outcome(Reason::Signaled, exit_code, message)
         }
         // As a shell says it: found, but not to be started.
-        Exit::NotStarted(why) => outcome(Reason::Exited, exit_code, why.clone()),
+        Exit::NotStarted { why, .. } => outcome(Reason::Exited, exit_code, why.clone()),
     }
 }
 
 /// A folder had no room left, and the program failed.
-fn disk_full(folder: &str, exit_code: Option<i32>, limits: &Limits, workspace: Placement) -> Outcome {
+fn disk_full(folder: &str, exit_code: i32, limits: &Limits, workspace: Placement) -> Outcome {
     let (tmp, inodes) = (workspace.tmp_bytes(limits), limits.disk_inodes);
     let message = match folder {
         WORKSPACE => format!(
@@ -202,25 +202,27 @@ fn of_compile(compile: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace:
         return container_full(limits, workspace);
     }
     if let Some(folder) = &compile.disk_full {
-        return disk_full(folder, None, limits, workspace);
+        return disk_full(folder, exit_code(&compile.exit), limits, workspace);
     }
     let message = match &compile.exit {
         Exit::Code(code) => format!("the project did not compile (exit code {code}); see compile.stderr"),
         Exit::Signal(signal) => {
             format!("the compiler was ended by signal {signal} ({})", signal_name(*signal))
         }
-        Exit::NotStarted(why) => why.clone(),
+        Exit::NotStarted { why, .. } => why.clone(),
     };
-    outcome(Reason::CompileFailed, None, message)
+    // A compiler that says success and is here failed all the same: a limit of its own ended it.
+    outcome(Reason::CompileFailed, exit_code(&compile.exit), message)
 }
 
 /// As a shell gives it.
-pub(super) fn exit_code(exit: &Exit) -> Option<i32> {
-    Some(match exit {
+pub(super) fn exit_code(exit: &Exit) -> i32 {
+    match exit {
         Exit::Code(code) => *code,
         Exit::Signal(signal) => 128 + signal,
-        Exit::NotStarted(_) => 126,
-    })
+        Exit::NotStarted { found: true, .. } => 126,
+        Exit::NotStarted { found: false, .. } => 127,
+    }
 }
 
 fn mib(bytes: u64) -> u64 {
@@ -269,7 +271,7 @@ mod tests {
     #[test]
     fn a_plain_exit_needs_no_words_whatever_its_code() {
         for code in [0, 1, 255] {
-            let expected = Outcome { reason: Reason::Exited, exit_code: Some(code), error: None };
+            let expected = Outcome { reason: Reason::Exited, exit_code: code, error: None };
             assert_eq!(report(ended(Exit::Code(code))), expected);
         }
     }
@@ -294,7 +296,7 @@ mod tests {
                 ..ended(Exit::Signal(9))
             };
             let outcome = report(run);
-            assert_eq!((outcome.reason, outcome.exit_code), (reason, Some(137)));
+            assert_eq!((outcome.reason, outcome.exit_code), (reason, 137));
             assert!(outcome.error.unwrap().contains(field));
         }
     }
@@ -351,9 +353,28 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_was_not_started_has_the_code_that_a_shell_gives() {
+        for (found, code) in [(true, 126), (false, 127)] {
+            let outcome = report(ended(Exit::NotStarted { why: "no".into(), found }));
+            assert_eq!((outcome.reason, outcome.exit_code), (Reason::Exited, code));
+        }
+    }
+
+    #[test]
+    fn a_failure_before_the_program_has_a_code_too() {
+        let failed = |end: End| of_report(&end, &limits(), Placement::Memory);
+        let compile = |exit| End { run: None, compile: Some(ended(exit)), ..end(ended(Exit::Code(0))) };
+        let outcome = failed(compile(Exit::Code(3)));
+        assert_eq!((outcome.reason, outcome.exit_code), (Reason::CompileFailed, 3));
+        assert_eq!(failed(compile(Exit::Signal(11))).exit_code, 139);
+        let full = End { no_room: Some("full".into()), ..compile(Exit::Code(0)) };
+        assert_eq!((failed(full.clone()).reason, failed(full).exit_code), (Reason::DiskLimit, NO_RUN));
+    }
+
+    #[test]
     fn a_signal_is_named() {
         let outcome = report(ended(Exit::Signal(11)));
-        assert_eq!((outcome.reason, outcome.exit_code), (Reason::Signaled, Some(139)));
+        assert_eq!((outcome.reason, outcome.exit_code), (Reason::Signaled, 139));
         assert!(outcome.error.unwrap().contains("SIGSEGV"));
     }
 
@@ -361,7 +382,7 @@ mod tests {
     fn every_signal_has_a_name_and_its_exit_code() {
         for signal in 1..=64 {
             let outcome = report(ended(Exit::Signal(signal)));
-            assert_eq!((outcome.reason, outcome.exit_code), (Reason::Signaled, Some(128 + signal)));
+            assert_eq!((outcome.reason, outcome.exit_code), (Reason::Signaled, 128 + signal));
             assert!(!outcome.error.unwrap().contains("unknown"), "{signal}");
         }
         let names =

@@ -104,13 +104,14 @@ impl Inner {
         drop(warm);
         let mut install = InstallReport {
             log: self.dependencies.without_registries(&log.end(LOG)),
-            exit_code: report.outcome.exit_code.or(report.compile.map(|compile| compile.exit_code)),
+            exit_code: Some(report.outcome.exit_code),
             duration_us: report.timings.compile_us + report.timings.run_us,
         };
         if let Some(why) = failure(&report.outcome, &limits) {
             let tail = tail(&install.log);
             let error = Some(format!("{why}. The end of the log:\n{tail}"));
-            let outcome = Outcome { reason: Reason::InstallFailed, exit_code: None, error };
+            let exit_code = report.outcome.exit_code;
+            let outcome = Outcome { reason: Reason::InstallFailed, exit_code, error };
             return Ok(Installed::Failed(outcome, install));
         }
         let bytes = match self.compile_packages(order, &kind, &name, &log).await? {
@@ -289,8 +290,8 @@ fn project(
 fn failure(outcome: &Outcome, limits: &crate::limits::Limits) -> Option<String> {
     let says = |what: String| Some(format!("the packages could not be installed: {what}"));
     match (outcome.reason, outcome.exit_code) {
-        (Reason::Exited, Some(0)) => None,
-        (Reason::Exited, Some(code)) => says(format!("the installer ended with exit code {code}")),
+        (Reason::Exited, 0) => None,
+        (Reason::Exited, code) => says(format!("the installer ended with exit code {code}")),
         (Reason::CompileFailed, _) => says("pre_commands failed".to_owned()),
         (Reason::TimedOut, _) => {
             says(format!("it took more than the {} s that an install has here", limits.timeout_ms / 1000))
