@@ -4,6 +4,7 @@
 mod check;
 mod engine_address;
 mod environment;
+mod images;
 mod packages;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use crate::sandbox::docker::{DiskConfig, PoolLimits, Reuse};
 use crate::store::RetentionPolicy;
 
 pub use environment::{NOT_SETTINGS, unknown_variables};
+pub use images::ImageConfig;
 pub use packages::PackageConfig;
 
 /// Memory that a container which waits is counted with, in MiB.
@@ -100,6 +102,10 @@ pub struct Config {
     /// Settings of image builds.
     #[command(flatten)]
     pub build: BuildConfig,
+
+    /// Images of the languages.
+    #[command(flatten)]
+    pub images: ImageConfig,
 
     /// Packages that requests ask for.
     #[command(flatten)]

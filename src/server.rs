@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::execution::preparation::Preparation;
 use crate::execution::service::{FinishHook, Service};
 use crate::http;
 use crate::runtime::Catalogue;
@@ -26,6 +27,8 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// Counters for `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// Images that are built while the server starts.
+    pub preparation: Arc<Preparation>,
 }
 
 /// Counts finished executions; goes into [`Service::start`].
@@ -44,10 +47,13 @@ pub fn count_finished(metrics: &Arc<Metrics>) -> FinishHook {
 /// The listener fails.
 pub async fn run(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let (service, config) = (app.service.clone(), Arc::clone(&app.config));
+    let (preparation, sandboxes) = (Arc::clone(&app.preparation), service.clone());
     let server = http::serve(listener, http::State::new(app))?;
+    let preparing = tokio::spawn(async move { preparation.run(sandboxes.sandbox()).await });
     let handle = server.handle();
     let stop = async {
         shutdown.await;
+        preparing.abort();
         service.drain(config.drain()).await;
         handle.stop(true).await;
     };

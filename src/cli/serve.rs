@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::signals::Signals;
 use crate::cli::{descriptors, engine, output};
 use crate::config::Config;
+use crate::execution::preparation::Preparation;
 use crate::execution::service::{Service, ServiceConfig};
 use crate::failpoint;
 use crate::http;
@@ -106,6 +107,8 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     check_exposure(&config, keys.any().map_err(Failure::ours)?)?;
     let listener = bind(config.listen)?;
     let catalogue = Arc::new(engine::catalogue(&config)?);
+    let prepared = Preparation::of(config.images.prepared(), &catalogue);
+    let preparation = Arc::new(prepared.map_err(|error| Failure::usage(format!("--prepare: {error}")))?);
     let sandbox = tokio::select! {
         sandbox = probed_sandbox(&config, store.data().instance()) => sandbox?,
         // Nothing has been accepted yet.
@@ -120,7 +123,7 @@ async fn serve_until_signal(config: Config) -> Result<(), Failure> {
     let service = service.await.map_err(Failure::ours)?;
     failpoint::pass("start.serving");
     announce(listener.local_addr().unwrap_or(config.listen));
-    let app = App { service, catalogue, config: Arc::new(config), keys, metrics };
+    let app = App { service, catalogue, config: Arc::new(config), keys, metrics, preparation };
     let shutdown = async move {
         signals.next().await;
         output::complaint("draining; a second signal ends at once");

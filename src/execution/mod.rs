@@ -15,6 +15,7 @@ pub mod intake;
 pub mod json;
 pub mod live;
 mod live_file;
+pub mod preparation;
 mod queue;
 mod record;
 mod recording;

@@ -169,6 +169,12 @@ pub struct Submitted {
 }
 
 impl Submitted {
+    /// Whether this call made the execution; false where an earlier one did, under the same key.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.live.is_some()
+    }
+
     /// Its output as it comes, from the beginning; `None` when it was accepted before, under the same key.
     #[must_use]
     pub fn follow(&self) -> Option<Follower> {

@@ -173,6 +173,9 @@ codes! {
     Internal = "internal", 500, "Internal error";
     /// The container engine does not answer.
     NotReady = "not_ready", 503, "Not ready";
+    /// The image of the language is being built, which takes longer than a caller waits (`--image-wait-seconds`); the build
+    /// goes on, and `Retry-After` says when to come again.
+    ImageNotReady = "image_not_ready", 503, "Image not ready";
     /// The server is shutting down.
     Draining = "draining", 503, "Shutting down";
     /// The server's disk is full or broken.

@@ -11,8 +11,9 @@ use utoipa::ToSchema;
 use crate::archive::Project;
 use crate::execution::budget::{Reserved, Use};
 use crate::execution::id::{ExecutionId, Tenant};
+use crate::execution::idempotency::IdempotencyKey;
 use crate::execution::intake::{self, InstallPolicy, RequestedDependencies, Submission};
-use crate::execution::service::Mode;
+use crate::execution::service::{Mode, Submitted};
 use crate::execution::spec::{ExecutionSpec, STDIN_IN_MEMORY};
 use crate::failpoint;
 use crate::http::State;
@@ -21,6 +22,7 @@ use crate::http::body::{self, Body, Kind};
 use crate::http::connections::Connection;
 use crate::http::error::{ApiError, Code, Problems};
 use crate::http::idempotency;
+use crate::http::image;
 use crate::http::multipart;
 use crate::http::request::ExecRequest;
 use crate::http::result::ExecResult;
@@ -72,8 +74,7 @@ pub(super) async fn sync(
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
     let incoming = read(&request, payload, &state, &caller, &[Kind::Multipart, Kind::Json], None).await?;
-    let id = submit(&request, &state, &caller, incoming, Mode::Sync).await?;
-    wait(&state, &caller, id).await
+    run(&request, &state, &caller, incoming).await
 }
 
 /// Runs a project; the answer comes at once, with the id to ask for the result.
@@ -92,7 +93,9 @@ pub(super) async fn asynchronous(
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
     let incoming = read(&request, payload, &state, &caller, &[Kind::Multipart, Kind::Json], None).await?;
-    let id = submit(&request, &state, &caller, incoming, Mode::Async).await?.to_string();
+    let (key, spec, held) = prepare(&request, &state, &caller, incoming).await?;
+    let id = submit(&state, &caller, spec, Mode::Async, key).await?.id.to_string();
+    drop(held);
     failpoint::pass("answer.async");
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, format!("/api/v1/executions/{id}")))
@@ -116,8 +119,7 @@ pub(super) async fn eval(
 ) -> Result<HttpResponse, ApiError> {
     let cap = state.app.config.request.eval_code_kb * KIB;
     let incoming = read(&request, payload, &state, &caller, &[Kind::Json], Some(cap)).await?;
-    let id = submit(&request, &state, &caller, incoming, Mode::Sync).await?;
-    wait(&state, &caller, id).await
+    run(&request, &state, &caller, incoming).await
 }
 
 /// Reads the body. What can be refused without reading it is refused first.
@@ -166,13 +168,13 @@ fn permit(request: &HttpRequest, state: &State, tenant: &Tenant) -> Result<Optio
     })
 }
 
-async fn submit(
+/// The execution that a request asks for, with its idempotency key and the memory that its body holds.
+async fn prepare(
     request: &HttpRequest,
     state: &State,
     caller: &Caller,
     incoming: Incoming,
-    mode: Mode,
-) -> Result<ExecutionId, ApiError> {
+) -> Result<(Option<IdempotencyKey>, ExecutionSpec, Reserved), ApiError> {
     let app = &state.app;
     let Incoming { request: wire, project, held } = incoming;
     let (key, mut wire, project) = match idempotency::key(request)? {
@@ -196,11 +198,44 @@ async fn submit(
         Some(image) => intake::use_image(spec, &image, helped, &app.config.containers.allow_image)?,
     };
     let spec = with_dependencies(spec, dependencies, app.config.install_policy()).await?;
-    let spec = waiting(state, caller, spec)?;
-    let id = state.app.service.submit(spec, mode, key).await?.id;
+    Ok((key, waiting(state, caller, spec)?, held))
+}
+
+async fn submit(
+    state: &State,
+    caller: &Caller,
+    spec: ExecutionSpec,
+    mode: Mode,
+    key: Option<IdempotencyKey>,
+) -> Result<Submitted, ApiError> {
+    let submitted = state.app.service.submit(spec, mode, key).await?;
+    caller.audit("run", submitted.id, true);
+    Ok(submitted)
+}
+
+/// Runs an execution for a caller who waits for its result.
+async fn run(
+    request: &HttpRequest,
+    state: &State,
+    caller: &Caller,
+    incoming: Incoming,
+) -> Result<HttpResponse, ApiError> {
+    let (key, spec, held) = prepare(request, state, caller, incoming).await?;
+    let missing = image::missing(state, &spec).await?;
+    let submitted = submit(state, caller, spec, Mode::Sync, key).await?;
     drop(held);
-    caller.audit("run", id, true);
-    Ok(id)
+    let Some(missing) = missing else { return wait(state, caller, submitted.id).await };
+    tokio::select! {
+        biased;
+        answer = wait(state, caller, submitted.id) => answer,
+        error = missing.wait(state) => {
+            // The caller has no id to ask for it, and sends the request again. One of an earlier request is not ours to end.
+            if submitted.is_new() {
+                state.app.service.purge(caller.tenant(Scope::Run)?, submitted.id).await?;
+            }
+            Err(error)
+        }
+    }
 }
 
 /// The spec as it waits: without what nobody needs any more, and with its part of the server's memory.

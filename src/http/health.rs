@@ -1,5 +1,6 @@
 //! Whether the server lives, whether it can take work, and its counters.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
@@ -8,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
+use crate::execution::preparation::Stage;
 use crate::http::State;
 use crate::http::auth::Caller;
 use crate::http::error::{ApiError, Code, Problems};
@@ -30,12 +32,22 @@ pub(super) struct Health {
     queued: usize,
     /// Executions that run.
     running: usize,
+    /// The images that the server prepares (`--prepare`), and how far each is: `waiting`, `building`, `ready` or `failed`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    images: BTreeMap<String, Stage>,
 }
 
 impl Health {
     fn new(state: &State) -> Self {
         let load = state.app.service.load();
-        Self { status: "ok", version: env!("CARGO_PKG_VERSION"), queued: load.queued, running: load.running }
+        Self {
+            status: "ok",
+            version: env!("CARGO_PKG_VERSION"),
+            queued: load.queued,
+            running: load.running,
+            images: BTreeMap::new(),
+        }
     }
 }
 
@@ -104,7 +116,7 @@ pub(super) async fn ready(state: Data<State>) -> Result<HttpResponse, ApiError> 
     let spool = state.app.service.spool_dir();
     let written = web::block(move || check_room(&spool)).await;
     written.map_err(|error| ApiError::internal(&error))?.map_err(|error| ApiError::storage(&error))?;
-    Ok(HttpResponse::Ok().json(Health::new(&state)))
+    Ok(HttpResponse::Ok().json(Health { images: state.app.preparation.progress(), ..Health::new(&state) }))
 }
 
 /// Counters and gauges, as OpenMetrics text. A key needs the scope `admin`.

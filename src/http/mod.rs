@@ -18,6 +18,7 @@ pub mod fuzzing;
 mod health;
 mod hosts;
 mod idempotency;
+mod image;
 mod listener;
 mod mime;
 mod multipart;

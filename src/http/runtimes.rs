@@ -1,5 +1,6 @@
 //! The languages on offer, and what an execution may use.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -13,6 +14,7 @@ use crate::http::auth::Caller;
 use crate::http::error::Problems;
 use crate::limits::{KIB, LimitPolicy, Limits, MIB};
 use crate::runtime::{Feature, Runtime};
+use crate::sandbox::WantedImages;
 use crate::server::App;
 
 /// An Engine that takes longer to tell whether an image exists is taken for a no.
@@ -100,8 +102,9 @@ pub(super) async fn list(caller: Caller, state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(RuntimeList { runtimes, limits: LimitTable::new(&state.app, &policy) })
 }
 
-async fn item(runtime: &Runtime, state: &State) -> RuntimeItem {
-    let ready = tokio::time::timeout(IMAGE_DEADLINE, state.app.service.sandbox().image_ready(runtime));
+async fn item(runtime: &Arc<Runtime>, state: &State) -> RuntimeItem {
+    let wanted = WantedImages { runtime, own: None, installer: false };
+    let ready = tokio::time::timeout(IMAGE_DEADLINE, state.app.service.sandbox().images_ready(wanted));
     let features = Feature::ALL.into_iter().filter(|feature| feature.is_in(runtime));
     RuntimeItem {
         name: runtime.name.clone(),

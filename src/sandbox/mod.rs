@@ -197,6 +197,17 @@ impl SandboxError {
     }
 }
 
+/// The images that an execution needs.
+#[derive(Debug, Clone, Copy)]
+pub struct WantedImages<'a> {
+    /// Its language.
+    pub runtime: &'a Arc<crate::runtime::Runtime>,
+    /// Name of an image of the caller's own, used instead of the language's.
+    pub own: Option<&'a str>,
+    /// Whether packages are to be installed first, by another image.
+    pub installer: bool,
+}
+
 /// Runs specs, one attempt at a time and several at once.
 pub trait Sandbox: Send + Sync + 'static {
     /// Runs one attempt to its end. When `cancel` fires the program is killed and the report says
@@ -221,8 +232,19 @@ pub trait Sandbox: Send + Sync + 'static {
     /// Waits while an execution is known not to be able to start. Asks nothing: ends at once where nothing is known.
     fn until_ready(&self) -> BoxFuture<'_, ()>;
 
-    /// Whether the image of this runtime exists already.
-    fn image_ready<'a>(&'a self, runtime: &'a crate::runtime::Runtime) -> BoxFuture<'a, bool>;
+    /// Whether these images exist already. Builds nothing.
+    fn images_ready<'a>(&'a self, wanted: WantedImages<'a>) -> BoxFuture<'a, bool>;
+
+    /// Makes sure that these images exist: builds or pulls what is missing, and tells of its progress. One who stops
+    /// waiting leaves a build running.
+    ///
+    /// # Errors
+    /// An image can't be made, or the Engine fails.
+    fn ensure_images<'a>(
+        &'a self,
+        wanted: WantedImages<'a>,
+        progress: &'a (dyn Fn(&str) + Send + Sync),
+    ) -> BoxFuture<'a, Result<(), SandboxError>>;
 
     /// Ends what runs in the background, such as removals. Called once, at the end of a drain.
     fn close(&self) -> BoxFuture<'_, ()>;

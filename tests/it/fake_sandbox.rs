@@ -10,10 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use execbox::execution::spec::{ExecutionSpec, Stdin};
 use execbox::runner::message::Phase;
-use execbox::runtime::Runtime;
 use execbox::sandbox::{
     Artifact, BoxFuture, CompileReport, Events, ImageError, InstallReport, Job, Outcome, Reason, Report,
-    Sandbox, SandboxError, Timings, Truncated, Usage,
+    Sandbox, SandboxError, Timings, Truncated, Usage, WantedImages,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -39,6 +38,8 @@ pub(crate) const SECRET: &str = "/var/lib/docker/containers/0123456789ab";
 #[derive(Default)]
 pub(crate) struct FakeSandbox {
     away: AtomicBool,
+    /// No image but Python's is there, and none becomes ready.
+    building: AtomicBool,
     /// How often each execution was tried.
     attempts: Mutex<BTreeMap<String, u32>>,
 }
@@ -47,6 +48,16 @@ impl FakeSandbox {
     /// The engine goes away, or comes back.
     pub(crate) fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Builds begin, or end.
+    pub(crate) fn set_building(&self, building: bool) {
+        self.building.store(building, Ordering::SeqCst);
+    }
+
+    /// Of the images only Python's is there from the first.
+    fn has(&self, wanted: WantedImages<'_>) -> bool {
+        wanted.runtime.name == "python" && wanted.own.is_none() && !wanted.installer
     }
 
     pub(crate) fn jobs(&self) -> usize {
@@ -67,6 +78,12 @@ impl FakeSandbox {
         *self.attempts.lock().unwrap().entry(job.id.to_string()).or_default() += 1;
         if cancel.is_cancelled() {
             return Ok(killed());
+        }
+        let spec = &job.spec;
+        let wanted = WantedImages { runtime: &spec.runtime, own: spec.image.as_deref(), installer: false };
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(killed()),
+            made = self.ensure_images(wanted, &|_| ()) => made?,
         }
         let script = job.spec.labels.get("fake").cloned().unwrap_or_default();
         let (verb, argument) = script.split_once(' ').unwrap_or((&script, ""));
@@ -279,8 +296,22 @@ impl Sandbox for FakeSandbox {
         })
     }
 
-    fn image_ready<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, bool> {
-        Box::pin(async { runtime.name == "python" })
+    fn images_ready<'a>(&'a self, wanted: WantedImages<'a>) -> BoxFuture<'a, bool> {
+        Box::pin(async move { self.has(wanted) })
+    }
+
+    fn ensure_images<'a>(
+        &'a self,
+        wanted: WantedImages<'a>,
+        progress: &'a (dyn Fn(&str) + Send + Sync),
+    ) -> BoxFuture<'a, Result<(), SandboxError>> {
+        Box::pin(async move {
+            while !self.has(wanted) && self.building.load(Ordering::SeqCst) {
+                progress("building");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok(())
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

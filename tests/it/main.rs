@@ -44,6 +44,7 @@ mod faults;
 mod figures;
 mod hostile_cases;
 mod idempotency;
+mod images;
 mod keys;
 mod operator;
 mod origins;

@@ -302,6 +302,7 @@ fn every_code_is_earned_by_a_test() {
         include_str!("bodies.rs"),
         include_str!("faults.rs"),
         include_str!("idempotency.rs"),
+        include_str!("images.rs"),
         include_str!("executions.rs"),
         include_str!("artifacts.rs"),
         include_str!("dependencies.rs"),

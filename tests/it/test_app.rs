@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use execbox::config::Config;
+use execbox::execution::preparation::Preparation;
 use execbox::execution::service::{Service, ServiceConfig};
 use execbox::runtime::Catalogue;
 use execbox::server::{self, App};
@@ -126,12 +127,15 @@ impl TestApp {
         let service = Service::start(sizes, Arc::clone(&sandbox) as _, store, &catalogue, on_finish);
         let service = service.await.unwrap();
         let keys = Arc::new(Keys::open(data.path()).unwrap());
+        let prepared = Preparation::of(config.images.prepared(), &catalogue);
+        let preparation = Arc::new(prepared.unwrap());
         let app = App {
             service: service.clone(),
             catalogue,
             config: Arc::new(config),
             keys: Arc::clone(&keys),
             metrics,
+            preparation,
         };
         let (shutdown, stop) = oneshot::channel();
         let server = tokio::spawn(server::run(listener, app, async { drop(stop.await) }));

@@ -135,10 +135,10 @@ impl Images {
         name: &str,
         progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Image, SandboxError> {
-        let engine = &self.0.engine;
-        if let Some(inspected) = inspect(engine, name).await? {
-            return usable(name, name, &inspected);
+        if let Some(image) = self.find_named(name).await? {
+            return Ok(image);
         }
+        let engine = &self.0.engine;
         progress(&format!("pulling the image {name}"));
         let failed = |details: String| ImageError {
             message: format!("the image {name} is not here, and could not be pulled"),
@@ -151,6 +151,12 @@ impl Images {
             Some(inspected) => usable(name, name, &inspected),
             None => Err(failed("the Engine says that it is pulled, but has no such image".to_owned()).into()),
         }
+    }
+
+    /// An image by its name, if it is there.
+    pub(super) async fn find_named(&self, name: &str) -> Result<Option<Image>, SandboxError> {
+        let inspected = inspect(&self.0.engine, name).await?;
+        inspected.map(|inspected| usable(name, name, &inspected)).transpose()
     }
 
     /// A build that failed because the Engine went away says nothing about the image.

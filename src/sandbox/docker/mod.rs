@@ -60,7 +60,7 @@ use crate::sandbox::docker::session::{Conversation, Ending};
 use crate::sandbox::docker::streams::Streams;
 use crate::sandbox::docker::uids::Uids;
 use crate::sandbox::docker::workspace_volume::Placement;
-use crate::sandbox::{BoxFuture, Events, Job, Report, Sandbox, SandboxError};
+use crate::sandbox::{BoxFuture, Events, Job, Report, Sandbox, SandboxError, WantedImages};
 
 /// How the Engine is reached and used.
 #[derive(Debug, Clone)]
@@ -491,8 +491,33 @@ impl Sandbox for DockerSandbox {
         Box::pin(self.0.engine.circuit.closed())
     }
 
-    fn image_ready<'a>(&'a self, runtime: &'a Runtime) -> BoxFuture<'a, bool> {
-        Box::pin(async { matches!(self.0.images.find(runtime).await, Ok(Some(_))) })
+    fn images_ready<'a>(&'a self, wanted: WantedImages<'a>) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let images = &self.0.images;
+            let found = match wanted.own {
+                Some(name) => images.find_named(name).await,
+                None => images.find(wanted.runtime).await,
+            };
+            let is_there = matches!(found, Ok(Some(_)));
+            is_there
+                && (!wanted.installer
+                    || matches!(images.find(&wanted.runtime.installer()).await, Ok(Some(_))))
+        })
+    }
+
+    fn ensure_images<'a>(
+        &'a self,
+        wanted: WantedImages<'a>,
+        progress: &'a (dyn Fn(&str) + Send + Sync),
+    ) -> BoxFuture<'a, Result<(), SandboxError>> {
+        Box::pin(async move {
+            let images = &self.0.images;
+            images.of(wanted.runtime, wanted.own, progress).await?;
+            if wanted.installer {
+                images.ensure(&wanted.runtime.installer(), progress).await?;
+            }
+            Ok(())
+        })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
