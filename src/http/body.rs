@@ -50,7 +50,7 @@ impl Body {
     pub(super) async fn collect(mut self, caps: &Caps) -> Result<Text, ApiError> {
         let mut text = Gathering::new(caps);
         while let Some(chunk) = self.next().await {
-            text.push(&chunk.map_err(|error| read_error(&error))?).await?;
+            text.push(chunk.map_err(|error| read_error(&error))?).await?;
         }
         Ok(text.finish())
     }

@@ -74,7 +74,7 @@ pub(super) async fn sync(
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
     let incoming = read(&request, payload, &state, &caller, &[Kind::Multipart, Kind::Json], None).await?;
-    run(&request, &state, &caller, incoming).await
+    Box::pin(run(&request, &state, &caller, incoming)).await
 }
 
 /// Runs a project; the answer comes at once, with the id to ask for the result.
@@ -93,7 +93,7 @@ pub(super) async fn asynchronous(
     state: Data<State>,
 ) -> Result<HttpResponse, ApiError> {
     let incoming = read(&request, payload, &state, &caller, &[Kind::Multipart, Kind::Json], None).await?;
-    let (key, spec, held) = prepare(&request, &state, &caller, incoming).await?;
+    let (key, spec, held) = Box::pin(prepare(&request, &state, &caller, incoming)).await?;
     let id = submit(&state, &caller, spec, Mode::Async, key).await?.id.to_string();
     drop(held);
     failpoint::pass("answer.async");
@@ -119,7 +119,7 @@ pub(super) async fn eval(
 ) -> Result<HttpResponse, ApiError> {
     let cap = state.app.config.request.eval_code_kb * KIB;
     let incoming = read(&request, payload, &state, &caller, &[Kind::Json], Some(cap)).await?;
-    run(&request, &state, &caller, incoming).await
+    Box::pin(run(&request, &state, &caller, incoming)).await
 }
 
 /// Reads the body. What can be refused without reading it is refused first.
@@ -148,9 +148,13 @@ async fn read(
     let _permit = permit(request, state, tenant)?;
     let stream = Body::new(payload.into_inner(), demand, config, cap, Arc::clone(&state.app.metrics));
     let caps = state.caps(tenant);
+    // Boxed, as is what comes after the body: a caller who takes time to send it holds the state of one kind of body only.
     match kind {
-        Kind::Json => submission::read_json(stream, &state.app.catalogue, &caps, code_cap).await,
-        Kind::Multipart => multipart::read(request.headers(), stream, &caps).await?.request(&caps).await,
+        Kind::Json => Box::pin(submission::read_json(stream, &state.app.catalogue, &caps, code_cap)).await,
+        Kind::Multipart => {
+            let parts = Box::pin(multipart::read(request.headers(), stream, &caps)).await?;
+            parts.request(&caps).await
+        }
     }
 }
 

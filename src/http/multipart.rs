@@ -81,7 +81,7 @@ async fn read_metadata(field: &mut Field, caps: &Caps) -> Result<Text, ApiError>
             let detail = format!("the `metadata` part is over this server's cap of {} bytes", caps.metadata);
             return Err(ApiError::new(Code::BodyTooLarge, detail));
         }
-        json.push(&chunk).await?;
+        json.push(chunk).await?;
     }
     let text = json.finish();
     // A fault in a short one need not wait for the end of the archive.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web;
+use actix_web::web::{self, Bytes};
 use tokio::sync::Semaphore;
 
 use crate::archive::ArchiveLimits;
@@ -16,14 +16,10 @@ use crate::execution::id::Tenant;
 use crate::http::error::{ApiError, Code};
 use crate::http::shape::MAX_VALUES;
 
-/// Bytes of a text that stay in memory, and bytes of a longer one that are gathered for each write. With as many callers
-/// as there are connections, 16 MiB: a quarter of the default budget, half of what may be on its way.
-const IN_MEMORY: usize = 8 << 10;
-/// Bytes of a text that need no such buffer.
-const TINY: usize = 2 << 10;
-/// A buffer for a text that comes in: of this size it is a mapping of its own, of which only what is used takes memory, and
-/// all of it goes back to the system (see `bound_heaps`).
-const BUFFER: usize = 128 << 10;
+/// Bytes of a text that stay in memory: less than what is read from a connection at once, so that what comes of a longer
+/// text goes to its file as it was read, and a caller who stalls holds nothing. With as many callers as there are
+/// connections, 8 MiB: an eighth of the default budget.
+const IN_MEMORY: usize = 4 << 10;
 /// What reading a text may hold for each of its bytes: the text, a string of it without its escapes, and the value.
 const COPIES: usize = 3;
 /// Bytes that a value takes beside its text: an entry of a map with the heads of its two strings.
@@ -100,27 +96,26 @@ impl<'a> Gathering<'a> {
     }
 
     /// Takes the next piece. Without memory for it, it goes to the file at once: nobody is refused for want of it.
-    pub(super) async fn push(&mut self, piece: &[u8]) -> Result<(), ApiError> {
+    pub(super) async fn push(&mut self, piece: Bytes) -> Result<(), ApiError> {
         self.length += piece.len();
-        if self.memory.len() + piece.len() > TINY {
-            // The same each time, and so large that it does not stay in the heap.
-            self.memory.reserve_exact(BUFFER.saturating_sub(self.memory.len()));
+        let length = self.memory.len() + piece.len();
+        if length > IN_MEMORY || !self.reserved.try_resize(length) {
+            return self.spill(piece).await;
         }
-        self.memory.extend_from_slice(piece);
-        if self.memory.len() > IN_MEMORY || !self.reserved.try_resize(self.memory.len()) {
-            self.spill().await?;
-        }
+        self.memory.extend_from_slice(&piece);
         Ok(())
     }
 
-    async fn spill(&mut self) -> Result<(), ApiError> {
+    /// Writes what is in memory, and this piece behind it.
+    async fn spill(&mut self, piece: Bytes) -> Result<(), ApiError> {
         let _permit = self.caps.writes.acquire().await.map_err(|error| ApiError::internal(&error))?;
-        let piece = std::mem::take(&mut self.memory);
+        let gathered = std::mem::take(&mut self.memory);
         let (file, folder) = (self.file.take(), self.caps.spool.clone());
         let file = blocking(move || {
             let mut file = file.map_or_else(|| tempfile::tempfile_in(&folder), Ok)?;
+            file.write_all(&gathered)?;
             file.write_all(&piece)?;
-            Ok((file, separators(&piece)))
+            Ok((file, separators(&gathered) + separators(&piece)))
         });
         let (file, separators) = file.await?;
         (self.file, self.separators) = (Some(file), self.separators + separators);
