@@ -8,7 +8,7 @@ use crate::execution::results;
 use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Finished, Status};
 use crate::limits::MIB;
-use crate::runtime::Diagnosis;
+use crate::runtime::{Diagnosis, INPUT_VARIABLE, Lack, Situation};
 use crate::sandbox::{NO_RUN, Outcome, Reason, Report, SandboxError, Timings, Truncated, Usage, signal_name};
 
 /// Bytes of output in which an error is looked for.
@@ -33,6 +33,7 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
     truncated.stderr |= stderr_cut;
     let mut notices = spec.notices.clone();
     notices.extend(report.notices);
+    notices.extend(hints(entry, spec, &report.outcome));
     let handed = results::read(&report.result, truncated.results, &mut notices);
     truncated.results = handed.cut;
     let diagnosis = diagnosis(entry, spec, &report.outcome);
@@ -78,6 +79,26 @@ fn with_full_heap(entry: &Entry, spec: &ExecutionSpec, outcome: Outcome) -> Outc
          config.disk_mb; raise config.memory_mb"
     );
     Outcome { reason: Reason::OutOfMemory, error: Some(error), ..outcome }
+}
+
+/// What helps a caller whose program or compiler failed, or whose program did nothing that anybody would notice.
+fn hints(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome) -> Vec<String> {
+    let said = match outcome.reason {
+        Reason::CompileFailed => Some(entry.live.compiler_said(MAX_DIAGNOSED)),
+        Reason::Exited if outcome.exit_code == 0 && entry.live.is_silent() => None,
+        Reason::Exited if outcome.exit_code != 0 => Some(entry.live.program_said(MAX_DIAGNOSED)),
+        _ => return Vec::new(),
+    };
+    let has_names = spec.command.env.iter().any(|(name, _)| name == INPUT_VARIABLE);
+    let lacks: Vec<_> = [
+        (Lack::Stdin, spec.stdin.is_empty()),
+        (Lack::Script, !has_names),
+        (Lack::Packages, spec.dependencies.is_none()),
+    ]
+    .into_iter()
+    .filter_map(|(lack, is_lacking)| is_lacking.then_some(lack))
+    .collect();
+    spec.runtime.hints(&Situation { said: said.as_deref(), lacks: &lacks, beside: &spec.beside })
 }
 
 /// What was said of the failure, by the compiler at its beginning or by the program at its end.

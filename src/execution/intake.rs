@@ -185,6 +185,7 @@ fn check(
     )?;
     let mut notices = submission.notices;
     notices.extend(lint::notices(&submission.project, &start, submission.lint)?);
+    let beside = start.runtime.hinting_files(submission.project.entries());
     let mut project = submission.project;
     script.hand_over(&mut project, &mut command, &start.entrypoint, eval, limits.disk_bytes)?;
     caps::command(&command)?;
@@ -201,6 +202,7 @@ fn check(
         image: None,
         labels: submission.labels,
         notices,
+        beside,
         memory: None,
     })
 }

@@ -189,6 +189,13 @@ impl Live {
         String::from_utf8_lossy(&said[said.len().saturating_sub(bytes)..]).into_owned()
     }
 
+    /// Whether the program wrote nothing at all.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        let log = self.log();
+        [Channel::Stdout, Channel::Stderr].iter().all(|channel| log.channel(*channel as usize).is_empty())
+    }
+
     /// Follows from the beginning: what was written before comes first.
     #[must_use]
     pub fn follow(self: &std::sync::Arc<Self>) -> Follower {

@@ -37,6 +37,8 @@ pub(super) struct Work {
     limits: Limits,
     artifacts: Option<Vec<String>>,
     notices: Vec<String>,
+    #[serde(default)]
+    beside: Vec<String>,
     project_bytes: u64,
     #[serde(default)]
     project_count: u64,
@@ -106,6 +108,7 @@ impl Work {
             limits: spec.limits,
             artifacts: spec.artifacts.clone(),
             notices: spec.notices.clone(),
+            beside: spec.beside.clone(),
             project_bytes: spec.project.bytes(),
             project_count: spec.project.count(),
             project_file: name(&files.project),
@@ -162,6 +165,7 @@ pub(super) fn spec(
         image: work.image,
         labels: request.labels,
         notices: work.notices,
+        beside: work.beside,
         memory: None,
     }))
 }

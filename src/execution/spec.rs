@@ -41,6 +41,8 @@ pub struct ExecutionSpec {
     pub labels: BTreeMap<String, String>,
     /// Sentences for the caller that were known before the start.
     pub notices: Vec<String>,
+    /// The paths and globs of the language's hints that fit files of the project.
+    pub beside: Vec<String>,
     /// The server's memory for this, where it is counted.
     pub memory: Option<Reserved>,
 }

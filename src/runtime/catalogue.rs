@@ -79,7 +79,8 @@ fn put_on_bases(
         let base = bases.resolve(&base).map_err(missing)?;
         let lint = if runtime.lint.is_empty() { base.lint.clone() } else { runtime.lint.clone() };
         let install = runtime.install.clone().or_else(|| base.install.clone());
-        runtimes.push((folder, Runtime { base: Some(base), lint, install, ..runtime }));
+        let hints = if runtime.hints.is_empty() { base.hints.clone() } else { runtime.hints.clone() };
+        runtimes.push((folder, Runtime { base: Some(base), lint, hints, install, ..runtime }));
     }
     Ok(())
 }

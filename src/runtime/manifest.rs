@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::runtime::folders::Files;
 use crate::runtime::near::with_nearest_key;
 use crate::runtime::template::Template;
-use crate::runtime::{ErrorPattern, FullHeap, Lint, NamedIn, PathPattern, Runtime, Signs, error, install};
+use crate::runtime::{
+    ErrorPattern, FullHeap, Hint, Lint, NamedIn, PathPattern, Runtime, Signs, error, hints, install,
+};
 
 /// The file's name in a runtime's folder.
 const FILE: &str = "runtime.toml";
@@ -79,6 +81,9 @@ struct Manifest {
     /// What is worth a word in sources.
     #[serde(default)]
     lint: Vec<Frowned>,
+    /// What helps at common dead ends.
+    #[serde(default)]
+    hints: Vec<hints::Manifest>,
     /// How packages are installed.
     install: Option<install::Manifest>,
 }
@@ -193,6 +198,7 @@ impl Manifest {
         let lint = self.lint.into_iter().map(|rule| (rule.pattern, rule.message)).collect();
         let errors = self.errors.into_iter();
         let errors = errors.map(|told| ErrorPattern::parse(told.pattern, told.r#type, told.last));
+        let hints = self.hints.into_iter().map(Hint::parse);
         let full_heap = self.full_heap.into_iter();
         let full_heap = full_heap.map(|ends| FullHeap::parse(ends.exit_code, ends.pattern));
         Ok(Runtime {
@@ -211,6 +217,7 @@ impl Manifest {
             extensions: self.extensions,
             entrypoints,
             signs,
+            hints: hints.collect::<Result<_, _>>().map_err(|error| format!("hints: {error}"))?,
             lint: Lint::parse(lint).map_err(|error| format!("lint: {error}"))?,
             env: environment(self.env),
             writable: self.writable,

@@ -9,6 +9,7 @@ mod diagnosis;
 mod error;
 mod feature;
 mod folders;
+mod hints;
 mod install;
 mod lint;
 mod manifest;
@@ -28,6 +29,7 @@ pub use diagnosis::{Diagnosis, ErrorPattern, FullHeap};
 pub use error::RuntimeError;
 pub(crate) use error::shown;
 pub use feature::{Feature, Wants};
+pub use hints::{Hint, Lack, Situation};
 pub(crate) use install::INSTALLER;
 pub use install::{Check, Install, Sources};
 pub use lint::{Finding, Lint};
@@ -91,6 +93,8 @@ pub struct Runtime {
     pub errors: Vec<ErrorPattern>,
     /// How it ends a program when its own heap is full.
     pub full_heap: Vec<FullHeap>,
+    /// What helps at common dead ends, the most telling first.
+    pub hints: Vec<Hint>,
     /// What is worth a word in its sources.
     pub lint: Lint,
     /// How packages are installed, where they can be.
@@ -155,6 +159,18 @@ impl Runtime {
     #[must_use]
     pub fn diagnose(&self, text: &str) -> Option<Diagnosis> {
         diagnosis::diagnose(&self.errors, text)
+    }
+
+    /// What helps a caller whose execution ended so.
+    #[must_use]
+    pub fn hints(&self, situation: &Situation<'_>) -> Vec<String> {
+        hints::sentences(&self.hints, situation)
+    }
+
+    /// The paths and globs of hints that fit a file of the project.
+    #[must_use]
+    pub fn hinting_files(&self, entries: &[Entry]) -> Vec<String> {
+        hints::fitting(&self.hints, entries)
     }
 
     /// Whether a program that ended with this code, and with this at the end of its standard error, had its language's heap

@@ -71,6 +71,7 @@ mod engine_restarts;
 mod examples;
 mod exhaustion;
 mod fault_proxy;
+mod field;
 mod figures;
 mod first_start;
 mod host_reach;

@@ -37,7 +37,8 @@ async fn nothing_is_installed_unless_the_operator_says_so() {
     ] {
         let answer = app.post_json("/api/v1/eval", &with(field, value)).await;
         let detail = answer.assert_problem(400, "not_supported");
-        assert!(detail.starts_with(field) && detail.contains("--installs"), "{detail}");
+        let setting = if field == "pre_commands" { "--installs code" } else { "--installs packages" };
+        assert!(detail.starts_with(field) && detail.ends_with(setting), "{detail}");
     }
     let empty = json!({"code": "1", "requirements_txt": " ", "dependencies": {}, "install": false, "pre_commands": []});
     assert_eq!(spec(&app, &empty).await["dependencies"], Value::Null);

@@ -97,6 +97,11 @@ pub fn add_dependencies(
 
 fn allowed(field: &str, requested: &RequestedDependencies, installs: Installs) -> Result<(), IntakeError> {
     let why = match installs {
+        Installs::Off if !requested.pre_commands.is_empty() => {
+            "pre_commands: this server installs nothing and runs no commands with a network; its operator can allow it with \
+             --installs code"
+                .to_owned()
+        }
         Installs::Off => format!("{field}: this server installs nothing; its operator can allow it with --installs packages"),
         Installs::Packages if !requested.pre_commands.is_empty() => {
             "pre_commands: this server installs packages, and runs no commands with a network; its operator can allow it \

@@ -469,6 +469,7 @@ mod tests {
             }),
             labels: BTreeMap::new(),
             notices: Vec::new(),
+            beside: Vec::new(),
             memory: None,
         }
     }

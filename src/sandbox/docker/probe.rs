@@ -179,6 +179,7 @@ fn job(
         image: None,
         labels: BTreeMap::new(),
         notices: Vec::new(),
+        beside: Vec::new(),
         memory: None,
     };
     let artifact_dir = scratch.path().to_owned();
@@ -205,6 +206,7 @@ fn runtime() -> Result<Runtime, SandboxError> {
         writable: Vec::new(),
         errors: Vec::new(),
         full_heap: Vec::new(),
+        hints: Vec::new(),
         signs: Signs::default(),
         lint: Lint::default(),
         install: None,

@@ -109,7 +109,9 @@ impl Inner {
         };
         if let Some(why) = failure(&report.outcome, &limits) {
             let tail = tail(&install.log);
-            let error = Some(format!("{why}. The end of the log:\n{tail}"));
+            let refused =
+                if report.outcome.reason == Reason::CompileFailed { beyond(&install.log) } else { "" };
+            let error = Some(format!("{why}{refused}. The end of the log:\n{tail}"));
             let exit_code = report.outcome.exit_code;
             let outcome = Outcome { reason: Reason::InstallFailed, exit_code, error };
             return Ok(Installed::Failed(outcome, install));
@@ -221,6 +223,7 @@ impl Inner {
             image: None,
             labels: BTreeMap::new(),
             notices: Vec::new(),
+            beside: Vec::new(),
             memory: None,
         };
         let artifact_dir = scratch.path().to_owned();
@@ -286,22 +289,46 @@ fn project(
     Project::restored(&frames, bytes, scratch.path())
 }
 
+/// What commands can't do, where their output tells that they tried it.
+fn beyond(log: &str) -> &'static str {
+    let signs = [
+        "ermission denied",
+        "are you root",
+        "Read-only file system",
+        "not permitted",
+        "sudo: ",
+        "su: ",
+        "must be root",
+        "apt-get: not found",
+        "apt: not found",
+        "apk: not found",
+        "yum: not found",
+    ];
+    if signs.iter().any(|sign| log.contains(sign)) {
+        "; they run as an ordinary user on a read-only system, so nothing can be installed into it (apt, sudo): ask for packages \
+         of the language, or name an image that has the rest (`docker_image`)"
+    } else {
+        ""
+    }
+}
+
 /// Why nothing was installed, in the operator's terms: no field of a request raises these limits.
 fn failure(outcome: &Outcome, limits: &crate::limits::Limits) -> Option<String> {
     let says = |what: String| Some(format!("the packages could not be installed: {what}"));
     match (outcome.reason, outcome.exit_code) {
         (Reason::Exited, 0) => None,
         (Reason::Exited, code) => says(format!("the installer ended with exit code {code}")),
-        (Reason::CompileFailed, _) => says("pre_commands failed".to_owned()),
-        (Reason::TimedOut, _) => {
-            says(format!("it took more than the {} s that an install has here", limits.timeout_ms / 1000))
-        }
+        (Reason::CompileFailed, code) => says(format!("pre_commands failed with exit code {code}")),
+        (Reason::TimedOut, _) => says(format!(
+            "it took more than the {} s that an install has here (--install-timeout-seconds)",
+            limits.timeout_ms / 1000
+        )),
         (Reason::OutOfMemory, _) => says(format!(
-            "it needed more than the {} MiB of memory that an install has here",
+            "it needed more than the {} MiB of memory that an install has here (--install-memory-mb)",
             limits.memory_bytes / MIB
         )),
         (Reason::DiskLimit, _) => says(format!(
-            "they take more than the {} MiB or {} files that an install has here",
+            "they take more than the {} MiB or {} files that an install has here (--install-disk-mb)",
             limits.disk_bytes / MIB,
             limits.disk_inodes
         )),
@@ -359,6 +386,18 @@ impl Events for Log<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_that_need_root_are_told_what_helps() {
+        for log in [
+            "E: Could not open lock file /var/lib/dpkg/lock-frontend - open (13: Permission denied)",
+            "touch: cannot touch '/usr/x': Read-only file system",
+            "/bin/sh: 1: sudo: not found\nsudo: not found",
+        ] {
+            assert!(beyond(log).contains("ordinary user") && beyond(log).contains("docker_image"), "{log}");
+        }
+        assert_eq!(beyond("make: *** No rule to make target"), "");
+    }
 
     #[test]
     fn an_error_has_the_last_whole_lines_of_the_log() {
