@@ -151,7 +151,7 @@ mod tests {
     }
 
     /// Settings of which 0 is a value like others, with what it does.
-    const ZERO_IS_RIGHT: [(&str, &str); 15] = [
+    const ZERO_IS_RIGHT: [(&str, &str); 16] = [
         ("data-reserve-mb", "new work is taken until the disk is full"),
         ("warm-min", "a runtime has no container that waits before it was used"),
         ("warm-max", "no containers wait"),
@@ -164,6 +164,7 @@ mod tests {
         ("body-min-rate", "slow bodies are held to no rate"),
         ("answer-min-rate", "slow readers are held to no rate"),
         ("dependencies-mb", "packages are removed after their last use"),
+        ("image-wait-seconds", "no caller waits for an image"),
         ("keep-seconds", "finished executions go at once"),
         ("keep-count", "finished executions go at once"),
         ("keep-mb", "finished executions go at once"),
