@@ -97,9 +97,9 @@ impl Header {
         if self.layout != Layout::Ustar && self.block[PREFIX].iter().any(|byte| *byte != 0) {
             return Err("has bytes where its format has no field");
         }
-        // A mode fits octal in every format; in binary, readers differ in what they make of it.
-        if !is_octal(&self.block[MODE]) {
-            return Err("has a mode that is not an octal number");
+        let mode = &self.block[MODE];
+        if !is_octal(mode) && base256(mode).is_none() {
+            return Err("has a mode that is not a number");
         }
         if ![UID, GID, MTIME].into_iter().all(|field| is_number(&self.block[field])) {
             return Err("has an owner or time that is not a number");
@@ -123,9 +123,11 @@ impl Header {
         })
     }
 
-    /// The owner may execute it. Nothing else of the mode counts.
+    /// The owner may execute it. Nothing else of the mode counts: clients in Go write the kind of file into it, as a bit
+    /// that only the binary form has room for.
     pub(super) fn executable(&self) -> bool {
-        octal(&self.block[MODE]).is_some_and(|mode| mode & OWNER_MAY_EXECUTE != 0)
+        let mode = octal(&self.block[MODE]).or_else(|| base256(&self.block[MODE]));
+        mode.is_some_and(|mode| mode & OWNER_MAY_EXECUTE != 0)
     }
 
     /// The name in the header itself.
@@ -203,8 +205,8 @@ fn octal(field: &[u8]) -> Option<u64> {
 /// GNU's binary form: a byte of 0x80, then a big-endian number, here of at most 63 bits.
 fn base256(field: &[u8]) -> Option<u64> {
     let (first, number) = field.split_first()?;
-    let (high, low) = number.split_last_chunk::<8>()?;
-    let value = u64::from_be_bytes(*low);
+    let (high, low) = number.split_at(number.len().saturating_sub(8));
+    let value = low.iter().fold(0, |value: u64, byte| value << 8 | u64::from(*byte));
     (*first == 0x80 && high.iter().all(|byte| *byte == 0) && i64::try_from(value).is_ok()).then_some(value)
 }
 

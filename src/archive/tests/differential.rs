@@ -27,6 +27,10 @@ fn seeds() -> Vec<Vec<u8>> {
         ]),
         tar_of(&[file("x", &[1; 512]).field(PREFIX, b"pre/fix").field(100..108, b"0000755\0")]),
         tar_of(&[file("blank-mode", b"1").field(100..108, b"")]),
+        tar_of(&[
+            dir("go/").field(100..108, b"\x80\0\0\0\x80\0\x01\xed").gnu(),
+            file("go/x", b"1").field(100..108, b"\x80\0\0\0\x04\0\x01\xed").gnu(),
+        ]),
     ]
 }
 

@@ -21,8 +21,10 @@ pub(super) fn listed_by_tar_crate(archive: &[u8]) -> std::io::Result<Vec<Got>> {
         assert!(is_dir || kind.is_file(), "{kind:?}");
         let mut content = Vec::new();
         entry.read_to_end(&mut content)?;
-        // This crate alone has no number for a blank mode; the others take it for 0, as we do.
-        let executable = !is_dir && entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0);
+        // This crate alone has no number for a mode that is blank, which the others take for 0, or binary.
+        let field = entry.header().as_old().mode;
+        let mode = if field[0] == 0x80 { Ok(field[7].into()) } else { entry.header().mode() };
+        let executable = !is_dir && mode.is_ok_and(|mode| mode & 0o100 != 0);
         all.push(Got { path, content: (!is_dir).then_some(content), executable });
     }
     Ok(all)

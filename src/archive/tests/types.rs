@@ -80,10 +80,43 @@ fn a21_only_the_owners_execute_bit_counts() {
         (b"   755 \0", true),
         (b"0100755 ", true),
         (b"\0\0\0\0\0\0\0\0", false),
+        (b"\x80\0\0\0\x08\0\x01\xed", true),
+        (b"\x80\0\0\0\x08\0\x01\xa4", false),
     ] {
         let archive = tar_of(&[file("x", b"1").field(100..108, mode)]);
         assert_accepted(&archive, &[Got { executable, ..got_file("x", b"1") }]);
     }
+}
+
+/// python-executor's own client puts Go's `fs.FileMode` into the header, in which a folder is bit 31: more than seven octal
+/// digits hold, so Go's writer makes it binary, in the layout of GNU.
+#[test]
+fn archives_of_clients_in_go_are_accepted() {
+    let entry = |member: Member, mode: &[u8]| {
+        let time = member.field(100..108, mode).field(136..148, b"14725363501\0");
+        time.gnu().field(265..297, b"user").field(297..329, b"user")
+    };
+    let binary_folder = b"\x80\0\0\0\x80\0\x01\xed";
+    let archive = tar_of(&[
+        entry(dir("lib/"), binary_folder),
+        entry(dir("lib/deep/"), binary_folder),
+        entry(file("lib/deep/tool", b"1"), b"0000755\0"),
+        entry(long_name("lib/long"), b"0000000\0"),
+        entry(file("cut", b"2"), b"0000644\0"),
+        // Its FileInfoHeader of earlier years: the bits of the kind as Unix has them.
+        entry(dir("old/"), b"0040755\0"),
+        entry(file("old/main.py", b"3"), b"0100644\0"),
+    ]);
+    let tool = Got { executable: true, ..got_file("lib/deep/tool", b"1") };
+    let got = [
+        got_dir("lib"),
+        got_dir("lib/deep"),
+        tool,
+        got_file("lib/long", b"2"),
+        got_dir("old"),
+        got_file("old/main.py", b"3"),
+    ];
+    assert_accepted(&archive, &got);
 }
 
 #[test]
@@ -113,6 +146,10 @@ fn a21_owners_and_times_of_any_kind_are_dropped() {
 pub(super) fn a21_fields_that_are_no_numbers_are_refused() {
     for at in [100..108, 108..116, 116..124, 136..148] {
         assert_refused(&tar_of(&[file("x", b"1").field(at, b"12x")]), RefusalCode::BadArchive);
+    }
+    // Below zero, and more than any reader has room for.
+    for mode in [[0xff; 8], [0x81, 0, 0, 0, 0, 0, 0, 0]] {
+        assert_refused(&tar_of(&[file("x", b"1").field(100..108, &mode)]), RefusalCode::BadArchive);
     }
 }
 
