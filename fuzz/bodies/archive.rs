@@ -47,13 +47,16 @@ fn check_project(project: &Project, spooled: &[u8]) {
     assert!(announced <= LIMITS.bytes && project.entries().len() as u64 <= LIMITS.entries);
     let mut decoder = Decoder::default();
     decoder.push(spooled);
-    let (mut content, mut heads) = (0, 0);
+    let (mut content, mut heads, mut links) = (0, 0, 0);
     while let Some(frame) = decoder.next_frame().unwrap() {
         match frame.kind {
             Kind::Data => content += frame.payload.len() as u64,
             Kind::Dir | Kind::File => heads += 1,
+            Kind::Link => links += 1,
             other => panic!("{other:?}"),
         }
     }
     assert_eq!((decoder.pending(), content, heads), (0, announced, project.entries().len()));
+    assert_eq!(heads as u64 + links, project.count());
+    assert!(project.count() <= LIMITS.entries);
 }

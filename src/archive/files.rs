@@ -57,14 +57,26 @@ impl Project {
             frames.read_exact(&mut payload)?;
             if kind == Kind::File {
                 let head: FileHead = serde_json::from_slice(&payload).map_err(io::Error::other)?;
-                let cap = wanted(&head.path, head.size);
-                open = cap.map(|cap| OpenFile { path: head.path, content: Vec::new(), left: cap });
+                open = self.path_of(head.path).and_then(|path| {
+                    let cap = wanted(&path, head.size)?;
+                    Some(OpenFile { path, content: Vec::new(), left: cap })
+                });
             }
         }
         if let Some(file) = open {
             let _ = each(&file.path, file.content);
         }
         Ok(())
+    }
+}
+
+impl Project {
+    /// The path in the project of a file that came under this one, if it is the project's at all.
+    fn path_of(&self, path: String) -> Option<String> {
+        match &self.top {
+            None => Some(path),
+            Some(prefix) => path.strip_prefix(prefix).map(str::to_owned),
+        }
     }
 }
 

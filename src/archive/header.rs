@@ -14,6 +14,7 @@ const UID: std::ops::Range<usize> = 108..116;
 const GID: std::ops::Range<usize> = 116..124;
 const SIZE: std::ops::Range<usize> = 124..136;
 const MTIME: std::ops::Range<usize> = 136..148;
+const LINK: std::ops::Range<usize> = 157..257;
 const CHECKSUM: std::ops::Range<usize> = 148..156;
 const TYPE: usize = 156;
 const MAGIC: std::ops::Range<usize> = 257..265;
@@ -41,12 +42,18 @@ enum Layout {
 pub(super) enum Type {
     File,
     Dir,
+    /// Another name of an earlier file.
+    HardLink,
+    /// A symbolic link.
+    Symlink,
     /// Extended header of the next entry.
     Pax,
     /// Extended header of everything that follows.
     GlobalPax,
     /// Name of the next entry.
     LongName,
+    /// Target of the next entry, a link.
+    LongTarget,
 }
 
 impl Header {
@@ -81,9 +88,12 @@ impl Header {
             0 if self.layout == Layout::V7 && name.ends_with(b"/") => Ok(Type::Dir),
             b'0' | 0 => Ok(Type::File),
             b'5' => Ok(Type::Dir),
+            b'1' => Ok(Type::HardLink),
+            b'2' => Ok(Type::Symlink),
             b'x' => Ok(Type::Pax),
             b'g' => Ok(Type::GlobalPax),
             b'L' => Ok(Type::LongName),
+            b'K' => Ok(Type::LongTarget),
             other => Err(unsupported(name, &type_name(other))),
         }
     }
@@ -109,7 +119,7 @@ impl Header {
 
     /// Announces an extended header and no entry.
     pub(super) fn is_metadata(&self) -> bool {
-        matches!(self.block[TYPE], b'x' | b'g' | b'L')
+        matches!(self.block[TYPE], b'x' | b'g' | b'L' | b'K')
     }
 
     /// Bytes that follow.
@@ -142,6 +152,16 @@ impl Header {
         if prefix.is_empty() { Ok(name.to_vec()) } else { Ok([prefix, b"/", name].concat()) }
     }
 
+    /// The target of a link, in the header itself.
+    pub(super) fn target(&self) -> Result<Vec<u8>, ArchiveError> {
+        let target = until_nul(&self.block[LINK]).ok_or_else(|| {
+            let name = quoted(&self.shown_name());
+            let message = format!("the target of the link {name} has a NUL inside");
+            ArchiveError::refused(RefusalCode::BadPath, message)
+        })?;
+        Ok(target.to_vec())
+    }
+
     /// The name as far as it can be told, for messages.
     pub(super) fn shown_name(&self) -> Vec<u8> {
         self.name().unwrap_or_else(|_| self.block[NAME].to_vec())
@@ -154,22 +174,19 @@ impl Header {
     }
 }
 
-/// A refusal for what is no file or folder.
+/// A refusal for what is no file, folder or link.
 pub(super) fn unsupported(name: &[u8], what: &str) -> ArchiveError {
-    let message = format!("{} is {what}; only files and folders are taken", quoted(name));
+    let message = format!("{} is {what}; only files, folders and links are taken", quoted(name));
     ArchiveError::refused(RefusalCode::UnsupportedType, message)
 }
 
 fn type_name(byte: u8) -> String {
     let known = match byte {
-        b'1' => "a hard link",
-        b'2' => "a symbolic link",
         b'3' => "a character device",
         b'4' => "a block device",
         b'6' => "a FIFO",
         b'7' => "a contiguous file",
         b'D' => "a folder of an incremental dump",
-        b'K' => "a link with a long target",
         b'M' => "the rest of a file from another volume",
         b'N' => "a list of long names",
         b'S' => "a sparse file",

@@ -6,6 +6,7 @@
 mod compression;
 mod files;
 mod header;
+mod links;
 mod parser;
 mod path;
 mod pax;
@@ -13,6 +14,7 @@ mod reader;
 mod spool;
 #[cfg(test)]
 mod tests;
+mod top;
 mod tree;
 mod writer;
 
@@ -24,10 +26,11 @@ use spool::{Spool, SpoolWriter};
 pub use files::Contents;
 
 use crate::runner::frame::{DATA_CHUNK, Kind, encode_message, header};
-use crate::runner::message::FileHead;
+use crate::runner::message::{FileHead, LinkHead};
 pub use path::check_path;
 pub use reader::ArchiveReader;
 pub use spool::Frames;
+pub use top::is_junk;
 pub use writer::ProjectWriter;
 
 /// Caps of the reader.
@@ -41,7 +44,7 @@ pub struct ArchiveLimits {
     pub depth: usize,
 }
 
-/// A file or folder of a project.
+/// A file or folder of a project; links are apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Relative, `/` between components, no `.` or `..`, at most 4,096 bytes.
@@ -68,6 +71,12 @@ pub enum EntryKind {
 #[derive(Debug)]
 pub struct Project {
     entries: Vec<Entry>,
+    /// Symbolic links. They are no entries: nothing that looks for files sees them.
+    links: Vec<LinkHead>,
+    /// Sentences for the caller, such as that something was left out.
+    notices: Vec<String>,
+    /// The folder whose content is the project.
+    top: Option<String>,
     /// How many there are, or were where they are not kept.
     count: u64,
     bytes: u64,
@@ -100,19 +109,32 @@ impl Project {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let entries: usize = self.entries.iter().map(|entry| entry.path.len() + size_of::<Entry>()).sum();
+        let link = |link: &LinkHead| link.path.len() + link.target.len() + size_of::<LinkHead>();
+        let links: usize = self.links.iter().map(link).sum();
         let frames = match self.spool.frames() {
             Frames::Memory(bytes) => bytes.len(),
             Frames::File(_) => 0,
         };
-        entries + frames
+        entries + links + frames
     }
 
     /// Drops the entries, once it is known how the project starts: nobody needs their names while it waits.
     pub fn forget_entries(&mut self) {
-        self.entries = Vec::new();
+        (self.entries, self.links) = (Vec::new(), Vec::new());
     }
 
-    /// `Dir`, `File` and `Data` frames, ready to be sent to a runner.
+    /// Whether the frames are in memory, where reading them takes no time.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.spool, Spool::Memory(_))
+    }
+
+    /// Sentences for the caller about what was made of the upload; they are given out once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// `Dir`, `File`, `Data`, `Link` and `Lower` frames, ready to be sent to a runner.
     #[must_use]
     pub fn frames(&self) -> Frames<'_> {
         self.spool.frames()
@@ -131,7 +153,7 @@ impl Project {
     /// to find how it starts.
     #[must_use]
     pub fn kept(frames: PathBuf, sha256: [u8; 32], count: u64, bytes: u64) -> Self {
-        Self { entries: Vec::new(), count, bytes, spool: Spool::Kept(frames, sha256), folder: PathBuf::new() }
+        Self { count, ..Self::of(Spool::Kept(frames, sha256), bytes, PathBuf::new()) }
     }
 
     /// The same from frames that are at hand; where they are many, they go to a new file in `spool`.
@@ -141,7 +163,13 @@ impl Project {
     pub fn restored(frames: &[u8], bytes: u64, spool: &Path) -> io::Result<Self> {
         let mut writer = SpoolWriter::new(spool);
         writer.write_all(frames)?;
-        Ok(Self { entries: Vec::new(), count: 0, bytes, spool: writer.finish()?, folder: spool.to_owned() })
+        Ok(Self::of(writer.finish()?, bytes, spool.to_owned()))
+    }
+
+    /// Without what is known of its entries.
+    fn of(spool: Spool, bytes: u64, folder: PathBuf) -> Self {
+        let (entries, links, notices) = (Vec::new(), Vec::new(), Vec::new());
+        Self { entries, links, notices, top: None, count: 0, bytes, spool, folder }
     }
 
     /// Adds a file that did not come with it, and is none of its entries.
@@ -192,7 +220,7 @@ impl ArchiveError {
 pub enum RefusalCode {
     /// A name that leaves the workspace, or can't be one.
     BadPath,
-    /// A link, device, FIFO or anything else that is no file or folder.
+    /// A device, FIFO or anything else that is no file, folder or link; a name that goes through a link.
     UnsupportedType,
     /// Sizes that two readers would understand differently.
     AmbiguousSize,

@@ -20,7 +20,7 @@ pub(super) struct TarParser {
     /// The extended header that is being gathered.
     metadata: Vec<u8>,
     /// What was said in advance about the next entry.
-    announced: Option<Announced>,
+    announced: Announced,
     /// An extended header was the last thing, so an entry must follow.
     needs_entry: bool,
     /// Bytes read so far.
@@ -49,10 +49,25 @@ enum State {
     End,
 }
 
-#[derive(Debug)]
-enum Announced {
-    LongName(Vec<u8>),
-    Pax(Pax),
+#[derive(Debug, Default)]
+struct Announced {
+    name: Option<Vec<u8>>,
+    /// Of a link.
+    target: Option<Vec<u8>>,
+    pax: Option<Pax>,
+}
+
+impl Announced {
+    /// Whether this kind of header may come beside those that were there.
+    fn has_room_for(&self, kind: Type) -> bool {
+        let (name, target) = (self.name.is_none(), self.target.is_none());
+        self.pax.is_none()
+            && match kind {
+                Type::LongName => name,
+                Type::LongTarget => target,
+                _ => name && target,
+            }
+    }
 }
 
 impl TarParser {
@@ -72,7 +87,7 @@ impl TarParser {
             block: [0; BLOCK],
             gathered: 0,
             metadata: Vec::new(),
-            announced: None,
+            announced: Announced::default(),
             needs_entry: false,
             position: 0,
             writer,
@@ -164,11 +179,11 @@ impl TarParser {
     }
 
     fn start_metadata(&mut self, header: &Header) -> Result<(), ArchiveError> {
-        if self.announced.is_some() {
+        let kind = header.entry_type(b"")?;
+        if !self.announced.has_room_for(kind) {
             return Err(bad("two extended headers in a row are for one entry"));
         }
         self.needs_entry = true;
-        let kind = header.entry_type(b"")?;
         header.check_fields().map_err(|fault| self.bad_header(fault))?;
         let size = header.size()?;
         if size > MAX_METADATA {
@@ -187,17 +202,22 @@ impl TarParser {
     }
 
     fn take_metadata(&mut self, kind: Type) -> Result<(), ArchiveError> {
-        if kind == Type::LongName {
+        if matches!(kind, Type::LongName | Type::LongTarget) {
             let Some(name) = self.metadata.strip_suffix(b"\0") else {
                 // Some readers would go on to the next NUL, beyond the size.
                 return Err(bad("a long name does not end with a NUL"));
             };
-            self.announced = Some(Announced::LongName(name.to_vec()));
+            let name = Some(name.to_vec());
+            if kind == Type::LongName {
+                self.announced.name = name;
+            } else {
+                self.announced.target = name;
+            }
             return Ok(());
         }
         let pax = Pax::read(&self.metadata)?;
         if kind == Type::Pax {
-            self.announced = Some(Announced::Pax(pax));
+            self.announced.pax = Some(pax);
         } else if pax.is_significant() {
             return Err(bad("a global PAX header sets a path, a size or a link"));
         }
@@ -205,11 +225,9 @@ impl TarParser {
     }
 
     fn start_entry(&mut self, header: &Header) -> Result<(), ArchiveError> {
-        let (name, pax) = match self.announced.take() {
-            Some(Announced::LongName(name)) => (Some(name), Pax::default()),
-            Some(Announced::Pax(mut pax)) => (pax.path.take(), pax),
-            None => (None, Pax::default()),
-        };
+        let Announced { name, target, pax } = std::mem::take(&mut self.announced);
+        let pax = pax.unwrap_or_default();
+        let (name, target) = (name.or(pax.path), target.or(pax.target));
         self.needs_entry = false;
         let kind = header.entry_type(name.as_ref().unwrap_or(&header.shown_name()))?;
         header.check_fields().map_err(|fault| self.bad_header(fault))?;
@@ -221,11 +239,21 @@ impl TarParser {
         if pax.size.is_some_and(|other| other != size) {
             return Err(ambiguous(&name, "its two headers differ"));
         }
-        if kind == Type::Dir {
+        let is_link = matches!(kind, Type::HardLink | Type::Symlink);
+        if target.is_some() && !is_link {
+            return Err(unsupported(&name, "a link to some readers and none to others"));
+        }
+        if kind == Type::Dir || is_link {
             if size != 0 {
-                return Err(ambiguous(&name, "a folder has no content"));
+                let what = if is_link { "a link has no content" } else { "a folder has no content" };
+                return Err(ambiguous(&name, what));
             }
-            return self.writer.add_dir(&name);
+            let target = || target.map_or_else(|| header.target(), Ok);
+            return match kind {
+                Type::HardLink => self.writer.add_hard_link(&name, &target()?),
+                Type::Symlink => self.writer.add_link(&name, &target()?),
+                _ => self.writer.add_dir(&name),
+            };
         }
         if size > 0 {
             self.state = State::Content { lacks: size, padding: padding_of(size) };

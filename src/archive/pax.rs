@@ -7,9 +7,11 @@ use super::{ArchiveError, RefusalCode};
 pub(super) struct Pax {
     /// `path`
     pub(super) path: Option<Vec<u8>>,
+    /// `linkpath`
+    pub(super) target: Option<Vec<u8>>,
     /// `size`
     pub(super) size: Option<u64>,
-    /// What the entry is, by a key that only links or sparse files have.
+    /// What the entry is, by a key that only sparse files have.
     pub(super) unsupported: Option<&'static str>,
 }
 
@@ -35,6 +37,11 @@ impl Pax {
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), ArchiveError> {
         match key {
+            b"linkpath" if self.target.is_some() => Err(bad("two targets of a link")),
+            b"linkpath" => {
+                self.target = Some(value.to_vec());
+                Ok(())
+            }
             b"path" if self.path.is_some() => Err(bad("two paths")),
             b"path" if value.is_empty() => Err(bad("an empty path")),
             b"path" => {
@@ -61,9 +68,6 @@ impl Pax {
 }
 
 fn unsupported(key: &[u8]) -> Option<&'static str> {
-    if key == b"linkpath" {
-        return Some("a link");
-    }
     (key.starts_with(b"GNU.sparse.") || key == b"SCHILY.realsize").then_some("a sparse file")
 }
 

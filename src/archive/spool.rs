@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Cursor, Read, Seek, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -110,16 +111,35 @@ pub(super) struct SpoolWriter {
     folder: PathBuf,
     memory: Vec<u8>,
     file: Option<BufWriter<NamedTempFile>>,
+    /// Bytes so far.
+    length: u64,
 }
 
 impl SpoolWriter {
     /// What does not stay in memory goes to a new file in this folder.
     pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), memory: Vec::new(), file: None }
+        Self { folder: folder.to_owned(), memory: Vec::new(), file: None, length: 0 }
     }
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Bytes so far: where the next frame begins.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Reads what was written before, all of `into`.
+    pub(super) fn read_at(&mut self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            file.flush()?;
+            return file.get_ref().as_file().read_exact_at(into, at);
+        }
+        let start = usize::try_from(at).map_err(io::Error::other)?;
+        let there = self.memory.get(start..).and_then(|rest| rest.get(..into.len()));
+        into.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 
     /// Bytes of memory that it holds by now.
@@ -145,14 +165,16 @@ impl SpoolWriter {
 
 impl Write for SpoolWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.file {
-            Some(file) => file.write(bytes),
-            None if self.memory.len() + bytes.len() > SMALL => self.spill()?.write(bytes),
+        let written = match &mut self.file {
+            Some(file) => file.write(bytes)?,
+            None if self.memory.len() + bytes.len() > SMALL => self.spill()?.write(bytes)?,
             None => {
                 self.memory.extend_from_slice(bytes);
-                Ok(bytes.len())
+                bytes.len()
             }
-        }
+        };
+        self.length += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

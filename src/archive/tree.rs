@@ -15,7 +15,10 @@ pub(super) struct Tree {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
-    File,
+    /// With the place of its frames.
+    File(u64),
+    /// A link, whether it is made or left out.
+    Link,
     Dir,
     /// A folder that a path went through, without an entry of its own so far.
     ImpliedDir,
@@ -37,15 +40,41 @@ pub(super) enum Conflict {
     FileTwice,
     /// The path is a folder in one entry and a file in another.
     FileAndDir,
+    /// A folder of the path is a link.
+    ThroughLink,
 }
 
 impl Tree {
-    /// Adds a file.
-    pub(super) fn add_file(&mut self, path: &str) -> Result<Added, Conflict> {
+    /// Adds a file, with the place of its frames.
+    pub(super) fn add_file(&mut self, path: &str, at: u64) -> Result<Added, Conflict> {
+        self.add_leaf(path, Node::File(at))
+    }
+
+    /// Adds a link. Nothing can be beneath it.
+    pub(super) fn add_link(&mut self, path: &str) -> Result<Added, Conflict> {
+        self.add_leaf(path, Node::Link)
+    }
+
+    /// The place of a file's frames.
+    pub(super) fn file_at(&self, path: &str) -> Option<u64> {
+        let mut hasher = self.key.build_hasher();
+        for (at, component) in path.split('/').enumerate() {
+            if at > 0 {
+                hasher.write(b"/");
+            }
+            hasher.write(component.as_bytes());
+        }
+        match self.nodes.get(&hasher.finish()) {
+            Some(Node::File(at)) => Some(*at),
+            _ => None,
+        }
+    }
+
+    fn add_leaf(&mut self, path: &str, leaf: Node) -> Result<Added, Conflict> {
         let (implied_dirs, hash) = self.walk_to(path)?;
-        match self.nodes.insert(hash, Node::File) {
+        match self.nodes.insert(hash, leaf) {
             None => Ok(Added { implied_dirs, repeated: false }),
-            Some(Node::File) => Err(Conflict::FileTwice),
+            Some(Node::File(_) | Node::Link) => Err(Conflict::FileTwice),
             Some(Node::Dir | Node::ImpliedDir) => Err(Conflict::FileAndDir),
         }
     }
@@ -54,7 +83,8 @@ impl Tree {
     pub(super) fn add_dir(&mut self, path: &str) -> Result<Added, Conflict> {
         let (implied_dirs, hash) = self.walk_to(path)?;
         match self.nodes.insert(hash, Node::Dir) {
-            Some(Node::File) => Err(Conflict::FileAndDir),
+            Some(Node::File(_)) => Err(Conflict::FileAndDir),
+            Some(Node::Link) => Err(Conflict::ThroughLink),
             before => Ok(Added { implied_dirs, repeated: before == Some(Node::Dir) }),
         }
     }
@@ -74,8 +104,11 @@ impl Tree {
                     place.insert(Node::ImpliedDir);
                     implied_dirs += 1;
                 }
-                Entry::Occupied(place) if *place.get() == Node::File => return Err(Conflict::FileAndDir),
-                Entry::Occupied(_) => {}
+                Entry::Occupied(place) => match place.get() {
+                    Node::File(_) => return Err(Conflict::FileAndDir),
+                    Node::Link => return Err(Conflict::ThroughLink),
+                    Node::Dir | Node::ImpliedDir => {}
+                },
             }
             hasher.write(b"/");
         }

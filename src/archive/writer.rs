@@ -3,12 +3,15 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use serde::Serialize;
+
+use super::links::LeftOut;
 use super::path::{check_path, quoted};
 use super::spool::{BUFFER, SpoolWriter};
 use super::tree::{Added, Conflict, Tree};
 use super::{ArchiveError, ArchiveLimits, Entry, EntryKind, Project, RefusalCode};
 use crate::runner::frame::{DATA_CHUNK, Kind, encode_message, header};
-use crate::runner::message::FileHead;
+use crate::runner::message::{FileHead, LinkHead};
 
 /// Bytes of name that an entry may have on average. The entries' names stay in memory; this keeps them small
 /// (2.5 MB for 10,000 entries) where the longest path alone would allow 40 MB.
@@ -16,15 +19,18 @@ const AVERAGE_PATH: u64 = 256;
 /// Bytes of names that are always allowed.
 const LEAST_NAMES: u64 = 1 << 20;
 /// Bytes that an entry takes beside its name: in the list of entries, and as a node of the tree.
-const ENTRY_BYTES: u64 = 128;
+const ENTRY_BYTES: u64 = 160;
 
 /// Makes a project from files that are at hand: inline files of a request, a folder on the command line. The archive
 /// reader ends here too, so that one place holds the caps.
 #[derive(Debug)]
 pub struct ProjectWriter {
     limits: ArchiveLimits,
-    tree: Tree,
+    pub(super) tree: Tree,
     entries: Vec<Entry>,
+    pub(super) links: Vec<LinkHead>,
+    /// What was left out.
+    pub(super) left_out: LeftOut,
     /// Entries, repeated and implied ones included.
     count: u64,
     name_bytes: u64,
@@ -35,7 +41,7 @@ pub struct ProjectWriter {
     /// What the open `Data` frame still lacks.
     frame_lacks: usize,
     message: Vec<u8>,
-    out: SpoolWriter,
+    pub(super) out: SpoolWriter,
 }
 
 impl ProjectWriter {
@@ -48,6 +54,8 @@ impl ProjectWriter {
             limits,
             tree: Tree::default(),
             entries: Vec::new(),
+            links: Vec::new(),
+            left_out: LeftOut::default(),
             count: 0,
             name_bytes: 0,
             bytes: 0,
@@ -105,9 +113,11 @@ impl ProjectWriter {
     /// The last file is short, or the disk.
     pub fn finish(self) -> Result<Project, ArchiveError> {
         self.check_whole()?;
-        let count = self.entries.len() as u64;
+        let count = (self.entries.len() + self.links.len()) as u64;
         let folder = self.out.folder().to_owned();
-        Ok(Project { entries: self.entries, count, bytes: self.bytes, spool: self.out.finish()?, folder })
+        let project = Project::of(self.out.finish()?, self.bytes, folder);
+        let notices = self.left_out.told();
+        Ok(Project { entries: self.entries, links: self.links, notices, count, ..project })
     }
 
     /// [`Self::dir`] for a name that need not be text.
@@ -130,13 +140,14 @@ impl ProjectWriter {
     /// [`Self::file`] for a name that need not be text.
     pub(super) fn add_file(&mut self, path: &[u8], size: u64, executable: bool) -> Result<(), ArchiveError> {
         self.check_whole()?;
-        let path = check_path(path, self.limits.depth)?;
+        let path = self.check_path(path)?;
         self.count(1)?;
         self.bytes = self.bytes.saturating_add(size);
         if self.bytes > self.limits.bytes {
             return Err(self.too_large(&path, size));
         }
-        let added = self.tree.add_file(&path).map_err(|conflict| duplicate(&path, &conflict))?;
+        let at = self.out.length();
+        let added = self.tree.add_file(&path, at).map_err(|conflict| duplicate(&path, &conflict))?;
         self.count(added.implied_dirs)?;
         self.emit(Kind::File, path, EntryKind::File { size, executable })?;
         self.file_lacks = size;
@@ -166,24 +177,37 @@ impl ProjectWriter {
     }
 
     fn emit(&mut self, kind: Kind, path: String, entry: EntryKind) -> Result<(), ArchiveError> {
-        self.name_bytes += path.len() as u64;
-        if self.name_bytes > self.most_name_bytes() {
-            let message = format!("the names are too long: over {AVERAGE_PATH} bytes each on average");
-            return Err(ArchiveError::refused(RefusalCode::TooManyEntries, message));
-        }
+        self.count_name(&path)?;
         let (size, executable) = match entry {
             EntryKind::Dir => (0, false),
             EntryKind::File { size, executable } => (size, executable),
         };
         let head = FileHead { path, size, executable };
-        self.message.clear();
-        encode_message(kind, &head, &mut self.message).map_err(std::io::Error::other)?;
-        self.out.write_all(&self.message)?;
+        self.write_message(kind, &head)?;
         self.entries.push(Entry { path: head.path, kind: entry });
         Ok(())
     }
 
-    fn count(&mut self, more: u64) -> Result<(), ArchiveError> {
+    pub(super) fn write_message(&mut self, kind: Kind, message: &impl Serialize) -> Result<(), ArchiveError> {
+        self.message.clear();
+        encode_message(kind, message, &mut self.message).map_err(std::io::Error::other)?;
+        Ok(self.out.write_all(&self.message)?)
+    }
+
+    pub(super) fn check_path(&self, path: &[u8]) -> Result<String, ArchiveError> {
+        check_path(path, self.limits.depth)
+    }
+
+    pub(super) fn count_name(&mut self, name: &str) -> Result<(), ArchiveError> {
+        self.name_bytes += name.len() as u64;
+        if self.name_bytes <= self.most_name_bytes() {
+            return Ok(());
+        }
+        let message = format!("the names are too long: over {AVERAGE_PATH} bytes each on average");
+        Err(ArchiveError::refused(RefusalCode::TooManyEntries, message))
+    }
+
+    pub(super) fn count(&mut self, more: u64) -> Result<(), ArchiveError> {
         self.count += more;
         if self.count <= self.limits.entries {
             return Ok(());
@@ -192,7 +216,7 @@ impl ProjectWriter {
         Err(ArchiveError::refused(RefusalCode::TooManyEntries, message))
     }
 
-    fn check_whole(&self) -> Result<(), ArchiveError> {
+    pub(super) fn check_whole(&self) -> Result<(), ArchiveError> {
         if self.file_lacks == 0 {
             Ok(())
         } else {
@@ -213,11 +237,16 @@ impl ProjectWriter {
     }
 }
 
-fn duplicate(path: &str, conflict: &Conflict) -> ArchiveError {
+pub(super) fn duplicate(path: &str, conflict: &Conflict) -> ArchiveError {
     let name = quoted(path.as_bytes());
     let message = match conflict {
         Conflict::FileTwice => format!("the file {name} comes twice"),
         Conflict::FileAndDir => format!("{name} needs one path to be both a file and a folder"),
+        Conflict::ThroughLink => {
+            let message =
+                format!("the name {name} goes through a link of the project; pack what it leads to");
+            return ArchiveError::refused(RefusalCode::UnsupportedType, message);
+        }
     };
     ArchiveError::refused(RefusalCode::DuplicateEntry, message)
 }

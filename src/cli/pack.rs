@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,8 @@ pub(super) fn program(
     Ok(Packed { project: writer.finish().map_err(Failure::usage)?, entrypoint: Some(name.to_owned()) })
 }
 
-/// Hidden files go in, `.git` and what .gitignore names do not; links are left out, and said to be.
+/// Hidden files go in, `.git` and what .gitignore names do not; links go in as links, and those that lead
+/// out of the folder are left out, with a notice of the result.
 fn folder(root: &Path, output: Option<&Path>, writer: &mut ProjectWriter) -> Result<(), Failure> {
     let real = |path: &Path| path.canonicalize().ok();
     // What an earlier run left is not part of the project. It may be the project's own folder.
@@ -76,10 +78,13 @@ fn folder(root: &Path, output: Option<&Path>, writer: &mut ProjectWriter) -> Res
         let metadata = entry.metadata().map_err(Failure::usage)?;
         if metadata.is_dir() {
             writer.dir(&name).map_err(Failure::usage)?;
+        } else if metadata.is_symlink() {
+            let target = std::fs::read_link(entry.path()).map_err(|error| about(entry.path(), error))?;
+            writer.link(&name, target.as_os_str().as_bytes()).map_err(Failure::usage)?;
         } else if metadata.is_file() {
             file(entry.path(), &name, &metadata, writer)?;
         } else {
-            output::note(&format!("execbox: left out {name}: only files and folders are sent"));
+            output::note(&format!("execbox: left out {name}: only files, folders and links are sent"));
         }
     }
     Ok(())
@@ -148,7 +153,11 @@ mod tests {
         }
         fs::set_permissions(root.join("main.sh"), fs::Permissions::from_mode(0o755)).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", root.join("link")).unwrap();
-        let packed = path(root, None, spool.path(), limits()).unwrap();
+        std::os::unix::fs::symlink("lib/a.txt", root.join("inside")).unwrap();
+        let mut packed = path(root, None, spool.path(), limits()).unwrap();
+        let notices = packed.project.take_notices();
+        assert!(notices.len() == 1 && notices[0].contains("\"link\" was left out"), "{notices:?}");
+        assert_eq!(packed.project.count(), 6, "a link among them");
         let names: Vec<_> = packed.project.entries().iter().map(|entry| entry.path.as_str()).collect();
         assert_eq!(names, [".gitignore", ".hidden", "lib", "lib/a.txt", "main.sh"]);
         assert_eq!(packed.project.entries()[4].kind, EntryKind::File { size: 4, executable: true });

@@ -11,7 +11,10 @@ mod project_file;
 mod r_description;
 mod requirements;
 mod script;
+mod shebang;
 mod start;
+mod top;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -64,7 +67,10 @@ impl Submission {
     /// Whether [`accept`] has to read files of the project or to write one, and so blocks on the disk.
     #[must_use]
     pub fn is_read(&self, catalogue: &Catalogue) -> bool {
-        self.lint != LintMode::Off || self.script.is_asked() || !self.telling_files(catalogue).is_empty()
+        // Every project is looked into; one in memory takes no time.
+        let lowered = self.project.only_folder().is_some();
+        let telling = lowered || !self.telling_files(catalogue).is_empty();
+        telling || self.lint != LintMode::Off || self.script.is_asked() || !self.project.is_in_memory()
     }
 
     /// Files of the project whose content says something of how it is run.
@@ -143,6 +149,7 @@ pub fn accept(
     caps::labels(&submission.labels)?;
     caps::artifacts(submission.artifacts.as_deref())?;
     policy.resolve(&submission.limits).map_err(IntakeError::from)?;
+    top::lower(catalogue, &mut submission)?;
     let contents = match submission.telling_files(catalogue).as_slice() {
         [] => Contents::new(),
         files => submission.project.contents(files, project_file::MAX_BYTES)?,
@@ -170,7 +177,10 @@ fn check(
     caps::env(&submission.env)?;
     caps::artifacts(submission.artifacts.as_deref())?;
     let (language, entrypoint) = (submission.language.as_deref(), submission.entrypoint.as_deref());
-    let start = start::find(catalogue, language, entrypoint, entries, contents)?;
+    let start = match start::find(catalogue, language, entrypoint, entries, contents) {
+        Ok(start) => start,
+        Err(error) => return Err(shebang::explain(catalogue, &submission.project, entrypoint, error)?.into()),
+    };
     let (script, eval) = (&submission.script, submission.eval_last_expr);
     script.check(policy, eval)?;
     let mut command = catalogue.command(
@@ -187,6 +197,8 @@ fn check(
     notices.extend(lint::notices(&submission.project, &start, submission.lint)?);
     let beside = start.runtime.hinting_files(submission.project.entries());
     let mut project = submission.project;
+    notices.extend(project.take_notices());
+    notices.extend(windows::look(&mut project, &start)?);
     script.hand_over(&mut project, &mut command, &start.entrypoint, eval, limits.disk_bytes)?;
     caps::command(&command)?;
     Ok(ExecutionSpec {

@@ -7,7 +7,7 @@ use actix_web::web;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::archive::{ArchiveLimits, Contents, Entry, EntryKind, Project, ProjectWriter};
+use crate::archive::{ArchiveLimits, Contents, Entry, EntryKind, Project, ProjectWriter, is_junk};
 use crate::execution::budget::Reserved;
 use crate::execution::intake::{LintMode, RequestedDependencies, Script, Submission};
 use crate::execution::spec::Stdin;
@@ -106,9 +106,14 @@ impl Inline {
 /// project may say it itself.
 fn default_to_first(request: &mut ExecRequest, files: &[InlineFile], catalogue: &Catalogue) {
     let said = ["main.py", "__main__.py", "execbox.toml"];
+    // A project may come with its folder around it.
+    let names = || files.iter().map(|file| file.name.as_str()).filter(|name| !is_junk(name));
+    let top = names().next().and_then(|first| first.split_inclusive('/').next());
+    let top = top.filter(|top| names().all(|name| name.starts_with(top) && name.len() > top.len()));
+    let inside = top.map_or(0, str::len);
     let undecided = request.entrypoint.is_none()
         && request.language.is_none()
-        && files.iter().all(|file| !said.contains(&file.name.as_str()));
+        && names().all(|name| !said.contains(&&name[inside..]));
     let Some(first) =
         files.first().filter(|first| undecided && first.name.to_ascii_lowercase().ends_with(".py"))
     else {

@@ -17,6 +17,7 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fsta
 use crate::archive::check_path;
 use crate::runner::BUILD_FOLDER;
 use crate::runner::frame::{DATA_CHUNK, Kind};
+use crate::runner::incoming::MODIFIED_SECONDS;
 use crate::runner::link::{Link, LinkError};
 use crate::runner::message::{ArtifactSpec, FileHead};
 use crate::runner::workspace::Workspace;
@@ -272,6 +273,8 @@ impl Walk {
             if let Visited::Unreadable(errno) = visit(&Found { folder, name, path: &shown, stat })? {
                 self.lose(&shown, errno);
             }
+        } else if is(&stat, SFlag::S_IFLNK) && stat.st_mtime == MODIFIED_SECONDS {
+            // It came with the project.
         } else if !is(&stat, SFlag::S_IFDIR) {
             self.skip(&shown, "it is no regular file");
         } else {

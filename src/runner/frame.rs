@@ -31,6 +31,12 @@ pub enum Kind {
     Kill = 0x08,
     /// To a runner that serves several executions: nothing more comes for the one that ended.
     Settle = 0x09,
+    /// To the runner: [`super::message::LinkHead`]; links are made after all files.
+    Link = 0x0a,
+    /// To the runner: [`super::message::Lower`]; done after all files, and before links.
+    Lower = 0x0b,
+    /// To the runner: [`super::message::Unmark`]; done after all files, and before links.
+    Unmark = 0x0c,
     /// From the runner: ready for `Start`.
     Hello = 0x81,
     /// From the runner: [`super::message::PhaseStart`].
@@ -54,7 +60,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 22] = [
         Self::Start,
         Self::Dir,
         Self::File,
@@ -64,6 +70,9 @@ impl Kind {
         Self::StdinEnd,
         Self::Kill,
         Self::Settle,
+        Self::Link,
+        Self::Lower,
+        Self::Unmark,
         Self::Hello,
         Self::Phase,
         Self::Stdout,

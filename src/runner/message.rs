@@ -127,6 +127,49 @@ pub struct FileHead {
     pub executable: bool,
 }
 
+/// A symbolic link that goes in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkHead {
+    /// Relative to the workspace, `/` between components.
+    pub path: String,
+    /// As it is written into the link: relative to the link's folder.
+    pub target: String,
+}
+
+impl LinkHead {
+    /// Whether the target, read without a look at what is there, names a place of the workspace that is not the runner's.
+    #[must_use]
+    pub fn leads_inside(&self) -> bool {
+        let mut folders: Vec<&str> = self.path.split('/').collect();
+        folders.pop();
+        if self.target.is_empty() || self.target.starts_with('/') {
+            return false;
+        }
+        self.target.split('/').all(|component| {
+            match component {
+                "" | "." => {}
+                ".." => return folders.pop().is_some(),
+                name => folders.push(name),
+            }
+            folders.first() != Some(&".execbox")
+        })
+    }
+}
+
+/// A folder whose content becomes the content of the workspace. All else that came, but for the runner's own, goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lower {
+    /// Its name: one component.
+    pub folder: String,
+}
+
+/// A file that begins with UTF-8's byte order mark, which goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmark {
+    /// Relative to the workspace as it is after [`Lower`].
+    pub path: String,
+}
+
 /// A part of the work, in the order in which they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -225,4 +268,34 @@ pub enum Stop {
     OutOfMemory,
     /// The server said so.
     Killed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LinkHead;
+
+    #[test]
+    fn a_link_leads_inside_or_out() {
+        for (path, target, inside) in [
+            ("a", "b", true),
+            ("a", "./b//c/", true),
+            ("node_modules/.bin/moo", "../moo/cli.js", true),
+            ("d/a", "..", true),
+            ("a", ".", true),
+            ("a", "a", true),
+            ("a", "", false),
+            ("a", "/etc/passwd", false),
+            ("a", "..", false),
+            ("d/a", "../..", false),
+            ("d/a", "../../work/d/b", false),
+            ("a", ".execbox", false),
+            ("a", "b/../.execbox/main", false),
+            ("a", ".execbox/../b", false),
+            ("d/a", "../.execbox", false),
+            ("d/a", ".execbox", true),
+        ] {
+            let link = LinkHead { path: path.into(), target: target.into() };
+            assert_eq!(link.leads_inside(), inside, "{path} -> {target}");
+        }
+    }
 }

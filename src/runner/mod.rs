@@ -9,6 +9,7 @@ mod disk_use;
 mod disk_watch;
 mod emptiness;
 pub mod frame;
+mod incoming;
 mod link;
 mod machine_files;
 mod memory_watch;

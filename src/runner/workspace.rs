@@ -1,24 +1,19 @@
 //! The workspace: files in, and whether it is full. No program of the user's runs while files come in.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::fs::{DirBuilder, File, Permissions};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::PathBuf;
 
-use nix::errno::Errno;
 use nix::sys::statvfs::fstatvfs;
 
 use crate::runner::BUILD_FOLDER;
 use crate::runner::disk_watch::Taken;
 use crate::runner::frame::Kind;
+use crate::runner::incoming::Incoming;
 use crate::runner::link::{Link, LinkError};
-use crate::runner::message::FileHead;
 
-/// When every file that goes in was changed last: the same for all, so that a build tool sees nothing as stale, and
-/// long ago, so that any later write shows. 2000-01-01T00:00:00Z in seconds.
-const MODIFIED_SECONDS: u64 = 946_684_800;
 /// Folders that programs expect: their HOME, and TMPDIR.
 const IN_BUILD_FOLDER: [&str; 2] = ["home", "tmp"];
 /// Files and folders.
@@ -53,13 +48,16 @@ impl Workspace {
 
     /// Takes all files until `Go`. `Some` is a sentence for the caller: the files do not fit.
     pub(super) fn receive(&self, link: &mut Link) -> Result<Option<String>, LinkError> {
-        let mut incoming = Incoming { root: &self.root, file: None, error: None };
+        let mut incoming = Incoming::new(&self.root);
         loop {
             let done = link.receive(|frame| {
                 match frame.kind {
                     Kind::Dir => incoming.dir(&serde_json::from_slice(frame.payload)?),
                     Kind::File => incoming.file(&serde_json::from_slice(frame.payload)?),
                     Kind::Data => incoming.data(frame.payload),
+                    Kind::Link => incoming.link(serde_json::from_slice(frame.payload)?),
+                    Kind::Lower => incoming.lower(serde_json::from_slice(frame.payload)?),
+                    Kind::Unmark => incoming.unmark(serde_json::from_slice(frame.payload)?),
                     Kind::Go => return Ok(true),
                     other => return Err(LinkError::OutOfTurn(other)),
                 }
@@ -86,121 +84,5 @@ impl Workspace {
 impl AsFd for Workspace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.folder.as_fd()
-    }
-}
-
-/// Writes files until the first error, then reads on to the end, so that the server is not left waiting.
-struct Incoming<'a> {
-    root: &'a Path,
-    file: Option<File>,
-    error: Option<(String, io::Error)>,
-}
-
-impl Incoming<'_> {
-    fn attempt(&mut self, path: &str, step: impl FnOnce(&Path) -> io::Result<Option<File>>) {
-        if self.error.is_some() {
-            return;
-        }
-        match step(&self.root.join(path)) {
-            Ok(file) => self.file = file,
-            Err(error) => self.error = Some((path.to_owned(), error)),
-        }
-    }
-
-    /// The file that came last is whole.
-    fn seal(&mut self) {
-        if let Some(file) = self.file.take() {
-            self.attempt("", |_| {
-                file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(MODIFIED_SECONDS))?;
-                Ok(None)
-            });
-        }
-    }
-
-    fn dir(&mut self, head: &FileHead) {
-        self.seal();
-        self.attempt(&head.path, |path| make_folder(path).map(|()| None));
-    }
-
-    fn file(&mut self, head: &FileHead) {
-        self.seal();
-        self.attempt(&head.path, |path| {
-            if let Some(parent) = path.parent() {
-                make_folder(parent)?;
-            }
-            let mode = if head.executable { 0o755 } else { 0o644 };
-            Ok(Some(OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?))
-        });
-    }
-
-    fn data(&mut self, bytes: &[u8]) {
-        let Some(mut file) = self.file.take() else { return };
-        self.attempt("", |_| {
-            file.write_all(bytes)?;
-            Ok(Some(file))
-        });
-    }
-
-    /// A disk that is not the workspace's own is full by nobody's doing that we know.
-    fn finish(mut self, on_disk: bool) -> io::Result<Option<String>> {
-        self.seal();
-        match self.error {
-            None => Ok(None),
-            Some((path, error)) if no_room(&error) && !on_disk => {
-                let at = if path.is_empty() { String::new() } else { format!(" at {}", path.escape_debug()) };
-                Ok(Some(format!(
-                    "the project does not fit in the workspace ({error}{at}); raise config.disk_mb"
-                )))
-            }
-            Some((_, error)) => Err(error),
-        }
-    }
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o755).recursive(true).create(path)
-}
-
-fn no_room(error: &io::Error) -> bool {
-    let number = error.raw_os_error().map(Errno::from_raw);
-    matches!(number, Some(Errno::ENOSPC | Errno::EFBIG | Errno::EDQUOT))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(path: &str, executable: bool) -> FileHead {
-        FileHead { path: path.into(), size: 3, executable }
-    }
-
-    #[test]
-    fn files_come_in_with_their_folders_mode_and_one_old_time() {
-        let root = tempfile::tempdir().unwrap();
-        let mut incoming = Incoming { root: root.path(), file: None, error: None };
-        incoming.dir(&head("empty", false));
-        incoming.file(&head("a/b/run.sh", true));
-        incoming.data(b"abc");
-        incoming.data(b"def");
-        assert_eq!(incoming.finish(false).unwrap(), None);
-        let file = root.path().join("a/b/run.sh");
-        let meta = std::fs::metadata(&file).unwrap();
-        assert_eq!(std::fs::read(&file).unwrap(), b"abcdef");
-        assert_eq!(meta.permissions().mode() & 0o777, 0o755);
-        assert_eq!(meta.modified().unwrap(), SystemTime::UNIX_EPOCH + Duration::from_secs(MODIFIED_SECONDS));
-        assert!(root.path().join("empty").is_dir());
-    }
-
-    #[test]
-    fn a_full_workspace_is_the_callers_to_mend_and_anything_else_is_ours() {
-        let full = io::Error::from(Errno::ENOSPC);
-        let incoming = Incoming { root: Path::new("/"), file: None, error: Some(("x".into(), full)) };
-        assert!(incoming.finish(false).unwrap().unwrap().contains("config.disk_mb"));
-        let broken = io::Error::from(Errno::EIO);
-        let incoming = Incoming { root: Path::new("/"), file: None, error: Some(("x".into(), broken)) };
-        assert!(incoming.finish(false).is_err());
-        let full = io::Error::from(Errno::ENOSPC);
-        let incoming = Incoming { root: Path::new("/"), file: None, error: Some(("x".into(), full)) };
-        assert!(incoming.finish(true).is_err(), "the whole disk is full");
     }
 }

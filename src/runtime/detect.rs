@@ -59,6 +59,24 @@ impl Catalogue {
         }
     }
 
+    /// Whether a language, or this one, has one of its usual entrypoints in the project. One that may be in a folder of any
+    /// name does not count.
+    #[must_use]
+    pub fn has_usual_entrypoint(&self, view: &ProjectView<'_>, language: Option<&str>) -> bool {
+        let starts = |runtime: &Arc<Runtime>| {
+            let mut fixed = runtime.entrypoints.iter().filter(|pattern| !pattern.text().starts_with('*'));
+            let is_there = |path: &str| view.has(path);
+            fixed.any(|pattern| match pattern.plain() {
+                Some(path) => is_there(path),
+                None => runtime.sources(view, Count::All).into_iter().any(|path| pattern.is_match(path)),
+            })
+        };
+        match language.map(|language| self.resolve(language)) {
+            Some(named) => named.is_ok_and(|runtime| starts(&runtime)),
+            None => self.newest().any(starts),
+        }
+    }
+
     /// The runtimes that most speaks for, without those that another of them outranks.
     fn claims(&self, view: &ProjectView<'_>, count: Count) -> Vec<&Arc<Runtime>> {
         let mut claims: Vec<(Strength, &Arc<Runtime>)> = Vec::new();

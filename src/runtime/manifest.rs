@@ -43,6 +43,8 @@ struct Manifest {
     vendored: Vec<String>,
     #[serde(default)]
     companion: bool,
+    #[serde(default)]
+    refuses_crlf: bool,
     /// Names of languages.
     #[serde(default)]
     outranks: Vec<String>,
@@ -185,6 +187,7 @@ impl Manifest {
             tooling: patterns("tooling", self.tooling)?,
             vendored: self.vendored,
             companion: self.companion,
+            refuses_crlf: self.refuses_crlf,
             outranks: self.outranks,
             named_in: named_in(self.entrypoint_in)?,
         };

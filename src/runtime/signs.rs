@@ -17,6 +17,8 @@ pub struct Signs {
     pub vendored: Vec<String>,
     /// Its files accompany the projects of other languages, as shell scripts do.
     pub companion: bool,
+    /// Its programs break at line ends of Windows.
+    pub refuses_crlf: bool,
     /// Languages that it is chosen over where a project could be either.
     pub outranks: Vec<String>,
     /// Where a project's own files name the entrypoint, best first.
@@ -112,6 +114,8 @@ impl NamedIn {
     /// The path that the project's file gives; it need not exist.
     pub(super) fn read(&self, view: &ProjectView<'_>) -> Option<String> {
         let text = std::str::from_utf8(view.content(&self.file)?).ok()?;
+        // Editors of Windows write a byte order mark.
+        let text = text.trim_start_matches('\u{feff}');
         // A file that can't be read says nothing; whoever needs it will complain.
         let document: Value = if self.file.ends_with(".json") {
             serde_json::from_str(text).ok()
@@ -162,6 +166,7 @@ mod tests {
             ("main", None, r#"{"main": 1}"#, None),
             ("main", None, "{", None),
             ("main", None, "\u{feff}", None),
+            ("main", None, "\u{feff}{\"main\": \"lib/app.js\"}", Some("lib/app.js")),
             ("scripts.start", start, r#"{"scripts": {"start": "node server.js"}}"#, Some("server.js")),
             ("scripts.start", start, r#"{"scripts": {"start": "node server.js --port 1"}}"#, None),
             ("scripts.start", start, r#"{"scripts": {"start": "node --watch server.js"}}"#, None),

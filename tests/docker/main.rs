@@ -29,6 +29,7 @@
 //!   [`cargo_packages`]: crates; [`r_packages`]: R's.
 //! - [`left_packages`]: packages that nobody comes back for, removed by servers and by a command.
 //! - [`hostile_packages`]: what the code of packages finds and uses up, from a [`package_index`] of the tests' own.
+//! - [`packed`]: links, folders on top, scripts and files of Windows, as people pack them.
 //! - [`own_images`]: images that requests name.
 //! - [`workspace_volumes`]: workspaces on the Engine's disk, their limits, and that none is left.
 //! - [`recovery`]: a server that is killed or shut down, and what the next one makes of it.
@@ -86,6 +87,7 @@ mod node_packages;
 mod output;
 mod own_images;
 mod package_index;
+mod packed;
 mod patience;
 mod plots;
 mod pool;

@@ -11,6 +11,7 @@
 //! - [`origins`]: requests that a web page sends.
 //! - [`body_memory`]: what bodies hold of the server's memory, and that all of it comes back.
 //! - [`project_files`]: what a project says of itself, and what its sources show.
+//! - [`archives`]: links, folders on top and modes, as clients pack them.
 //! - [`python_executor`]: bodies as that project's own clients send them.
 //! - [`admission`]: who runs next, how many at once, and floods of submissions.
 //! - [`faults`]: retries, panics, full queues, drain, callers that go away.
@@ -33,6 +34,7 @@
 
 mod absences;
 mod admission;
+mod archives;
 mod artifacts;
 mod bodies;
 mod body_memory;

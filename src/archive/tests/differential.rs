@@ -123,8 +123,8 @@ fn a25_mutated_archives_are_refused_or_listed_alike() {
         };
         let batch = TestRunner::new(config).run(&prop::collection::vec(archive(), BATCH), |archives| {
             tried.set(tried.get() + archives.len());
-            let taken =
-                archives.into_iter().filter_map(|archive| Some((canonical(read(&archive).ok()?), archive)));
+            let archives = archives.into_iter().filter(|archive| !has_links(archive));
+            let taken = archives.filter_map(|archive| Some((canonical(read(&archive).ok()?), archive)));
             let (ours, archives): (Vec<_>, Vec<_>) = taken.unzip();
             accepted.set(accepted.get() + archives.len());
             compare(&ours, &archives)
@@ -134,6 +134,16 @@ fn a25_mutated_archives_are_refused_or_listed_alike() {
     let (tried, accepted) = (tried.get(), accepted.get());
     println!("{tried} archives, {accepted} accepted; 0 listed differently, in {:.0?}", started.elapsed());
     assert!(accepted > tried / 20, "{accepted} of {tried}: nearly nothing was compared");
+}
+
+/// Copies are files to us and links to others.
+fn has_links(archive: &[u8]) -> bool {
+    let mut tar = tar::Archive::new(archive);
+    let Ok(entries) = tar.entries() else { return false };
+    entries.map_while(Result::ok).any(|entry| {
+        let kind = entry.header().entry_type();
+        kind.is_hard_link() || kind.is_symlink()
+    })
 }
 
 /// Every other reader against ours. GNU tar takes processes for each archive, so it gets one in four.

@@ -51,8 +51,8 @@ const CASES: &[Case] = &[
         ],
     ),
     (6, &[paths::a06_depth_is_limited, paths::a06_components_are_limited_to_255_bytes]),
-    (7, &[types::a07_symbolic_links_are_refused_by_name]),
-    (8, &[types::a08_hard_links_are_refused, types::a08_long_link_targets_are_refused]),
+    (7, &[links::a07_nothing_goes_through_a_symbolic_link]),
+    (8, &[links::a08_the_bytes_of_copies_count, links::a08_links_that_readers_see_differently_are_refused]),
     (
         9,
         &[

@@ -4,11 +4,13 @@ mod compression;
 mod differential;
 mod fuzz_targets;
 mod hostile;
+mod links;
 mod metadata;
 mod paths;
 mod readers;
 mod real;
 mod shape;
+mod top;
 mod types;
 mod writer;
 
@@ -19,7 +21,7 @@ use std::process::Command;
 use super::header::BLOCK;
 use super::{ArchiveError, ArchiveLimits, ArchiveReader, EntryKind, Project, RefusalCode};
 use crate::runner::frame::{DATA_CHUNK, Decoder, Kind};
-use crate::runner::message::FileHead;
+use crate::runner::message::{FileHead, LinkHead};
 
 const LIMITS: ArchiveLimits = ArchiveLimits { bytes: 1 << 20, entries: 1000, depth: 32 };
 const SIZE: Range<usize> = 124..136;
@@ -82,6 +84,18 @@ fn file(name: impl AsRef<[u8]>, content: &[u8]) -> Member {
     Member::new(b'0', name.as_ref(), content)
 }
 
+fn link(kind: u8, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Member {
+    Member::new(kind, name.as_ref(), b"").field(157..257, target.as_ref())
+}
+
+fn symbolic(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Member {
+    link(b'2', name, target)
+}
+
+fn hard(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Member {
+    link(b'1', name, target)
+}
+
 fn dir(name: impl AsRef<[u8]>) -> Member {
     Member::new(b'5', name.as_ref(), b"")
 }
@@ -140,6 +154,11 @@ fn got_file(path: &str, content: &[u8]) -> Got {
     Got { path: path.into(), content: Some(content.into()), executable: false }
 }
 
+/// A symbolic link; they come after all files.
+fn got_link(path: &str, target: &str) -> Got {
+    got_dir(&format!("{path} -> {target}"))
+}
+
 fn got_dir(path: &str) -> Got {
     Got { path: path.into(), content: None, executable: false }
 }
@@ -182,10 +201,16 @@ fn decode(project: &Project) -> Vec<Got> {
     let mut decoder = Decoder::default();
     decoder.push(&project.frames().read().unwrap());
     let (mut got, mut heads) = (Vec::<Got>::new(), Vec::<FileHead>::new());
+    let mut links = Vec::new();
     while let Some(frame) = decoder.next_frame().unwrap() {
         if frame.kind == Kind::Data {
             assert!((1..=DATA_CHUNK).contains(&frame.payload.len()));
             got.last_mut().unwrap().content.as_mut().unwrap().extend_from_slice(frame.payload);
+            continue;
+        }
+        if frame.kind == Kind::Link {
+            let link: LinkHead = serde_json::from_slice(frame.payload).unwrap();
+            links.push(got_link(&link.path, &link.target));
             continue;
         }
         let head: FileHead = serde_json::from_slice(frame.payload).unwrap();
@@ -199,6 +224,7 @@ fn decode(project: &Project) -> Vec<Got> {
     }
     assert_eq!(decoder.pending(), 0);
     check_list(project, &got, &heads);
+    got.extend(links);
     got
 }
 

@@ -75,15 +75,30 @@ fn archives_of_gnu_tar_by_name_are_accepted() {
 }
 
 #[test]
-fn links_of_gnu_tar_are_refused() {
+fn links_of_real_tools_are_taken_or_left_out() {
     let folder = tempfile::tempdir().unwrap();
+    let target = format!("{0}/{0}/{0}", "long-name-".repeat(9));
+    std::fs::create_dir_all(folder.path().join(&target)).unwrap();
     std::fs::write(folder.path().join("a"), "1").unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", folder.path().join("soft")).unwrap();
-    let archive = gnu_tar(folder.path(), &["-cf", "-", "a", "soft"]);
-    assert!(assert_refused(&archive, RefusalCode::UnsupportedType).contains("\"soft\" is a symbolic link"));
+    for (name, target) in [("outside", "/etc/passwd"), ("inside", "a"), ("long", &target)] {
+        std::os::unix::fs::symlink(target, folder.path().join(name)).unwrap();
+    }
     std::fs::hard_link(folder.path().join("a"), folder.path().join("hard")).unwrap();
-    let archive = gnu_tar(folder.path(), &["-cf", "-", "a", "hard"]);
-    assert!(assert_refused(&archive, RefusalCode::UnsupportedType).contains("\"hard\" is a hard link"));
+    let names = ["a", "hard", "inside", "outside", "long"];
+    let expected =
+        [got_file("a", b"1"), got_file("hard", b"1"), got_link("inside", "a"), got_link("long", &target)];
+    for format in ["--format=gnu", "--format=pax"] {
+        let archive = gnu_tar(folder.path(), &[&["-cf", "-", format], &names[..]].concat());
+        assert_accepted(&archive, &expected);
+    }
+    let make = "import sys, tarfile
+with tarfile.open(fileobj=sys.stdout.buffer, mode='w|', format=int(sys.argv[1])) as tar:
+    [tar.add(name) for name in sys.argv[2:]]";
+    for format in ["1", "2"] {
+        let mut python = Command::new("python3");
+        python.current_dir(folder.path()).args(["-c", make, format]).args(names);
+        assert_accepted(&output_of(&mut python, "python3"), &expected);
+    }
 }
 
 #[test]

@@ -59,6 +59,8 @@ impl ProjectFile {
             let (line, column) = place(&bytes[..error.valid_up_to()]);
             broken(format!("line {line}, column {column}: not UTF-8"))
         })?;
+        // Editors of Windows write a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start).min(text.len());
             let (line, column) = place(&text.as_bytes()[..start]);

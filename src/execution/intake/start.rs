@@ -23,8 +23,8 @@ pub(super) fn find(
 ) -> Result<Start, IntakeError> {
     let entrypoint = entrypoint.map(|path| named(path, entries)).transpose()?;
     if let Some(entrypoint) = entrypoint {
-        let runtime =
-            language.map_or_else(|| catalogue.of_file(&entrypoint), |name| catalogue.resolve(name))?;
+        let runtime = language.map_or_else(|| catalogue.of_file(&entrypoint), |name| catalogue.resolve(name));
+        let runtime = runtime.map_err(|error| no_notebook(error.into(), Some(&entrypoint), entries))?;
         return Ok(Start { runtime, entrypoint });
     }
     let named = language.map(|language| catalogue.resolve(language)).transpose()?;
@@ -34,7 +34,26 @@ pub(super) fn find(
         let entrypoint = runtime.find_entrypoint(&view)?;
         Ok(Start { runtime, entrypoint })
     });
-    start.map_err(|error| too_high(error.into(), entries))
+    start.map_err(|error| no_notebook(too_high(error.into(), entries), None, entries))
+}
+
+/// Nothing else is found where a notebook is all there is.
+fn no_notebook(error: IntakeError, named: Option<&str>, entries: &[Entry]) -> IntakeError {
+    const NOTEBOOK: &str = ".ipynb";
+    let mut paths = entries.iter().map(|entry| entry.path.as_str());
+    let found = named.or_else(|| paths.find(|path| path.ends_with(NOTEBOOK)));
+    match found.filter(|path| path.ends_with(NOTEBOOK)) {
+        Some(path) if matches!(error.code, "no_entrypoint" | "unknown_language") => {
+            let message = format!(
+                "{}; `{}` is a notebook, and notebooks are not run: send its code as a source file, as \
+                 `jupyter nbconvert --to script` makes one",
+                error.message,
+                shown(path)
+            );
+            IntakeError { message, ..error }
+        }
+        _ => error,
+    }
 }
 
 /// Archives are often packed from one folder too high; nothing is found then where it is looked for.
@@ -55,6 +74,9 @@ fn named(asked: &str, entries: &[Entry]) -> Result<String, IntakeError> {
     let path = asked.trim_start_matches("./");
     let is_path = !path.contains(|letter: char| letter == '\\' || letter.is_control())
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if path.contains('\\') {
+        return Err(IntakeError::new("bad_path", backslash(asked, entries)));
+    }
     if !is_path {
         let message =
             format!("entrypoint: `{}` must be the path of a file, relative to the project", shown(asked));
@@ -76,9 +98,30 @@ fn named(asked: &str, entries: &[Entry]) -> Result<String, IntakeError> {
 /// A file of the same name elsewhere is worth a word.
 fn missing(path: &str, entries: &[Entry]) -> String {
     let name = path.rsplit('/').next();
-    let elsewhere = entries.iter().find(|entry| entry.path.rsplit('/').next() == name);
+    let mut files = entries.iter().filter(|entry| entry.kind != EntryKind::Dir);
+    if let Some(meant) = files.clone().find(|entry| same_but_for_case(&entry.path, path)) {
+        let (path, meant) = (shown(path), shown(&meant.path));
+        return format!("entrypoint: `{path}` is not a file of the project; did you mean `{meant}`?");
+    }
+    let elsewhere = files.find(|entry| entry.path.rsplit('/').next() == name);
     let hint = elsewhere.map_or(String::new(), |entry| format!("; there is `{}`", shown(&entry.path)));
     format!("entrypoint: `{}` is not a file of the project{hint}", shown(path))
+}
+
+fn same_but_for_case(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase()
+}
+
+/// A path as Windows writes it. It is shown as it came, not escaped.
+fn backslash(asked: &str, entries: &[Entry]) -> String {
+    let meant = asked.replace('\\', "/");
+    let meant = meant.trim_start_matches("./");
+    let hint = match entries.iter().find(|entry| entry.path == meant) {
+        Some(entry) => format!("; did you mean `{}`?", shown(&entry.path)),
+        None => String::new(),
+    };
+    let asked = shown(asked).replace(r"\\", r"\");
+    format!("entrypoint: `{asked}` has a backslash; use / between folders{hint}")
 }
 
 #[cfg(test)]
@@ -150,7 +193,19 @@ mod tests {
             (None, Some("src/"), &["src/main.py"], "bad_path", "src/"),
             (None, Some(""), &["main.py"], "bad_path", "``"),
             (None, Some("."), &["main.py"], "bad_path", "`.`"),
-            (None, Some("a\\main.py"), &["main.py"], "bad_path", r"a\\main.py"),
+            (
+                None,
+                Some("a\\main.py"),
+                &["main.py"],
+                "bad_path",
+                r"`a\main.py` has a backslash; use / between",
+            ),
+            (None, Some("a\\main.py"), &["a/main.py"], "bad_path", "did you mean `a/main.py`?"),
+            (None, Some("main.py"), &["Main.py"], "no_entrypoint", "did you mean `Main.py`?"),
+            (None, Some("src/App.py"), &["Src/app.py", "App.py"], "no_entrypoint", "mean `Src/app.py`?"),
+            (None, None, &["analysis.ipynb"], "no_entrypoint", "notebooks are not run"),
+            (None, Some("a.ipynb"), &["a.ipynb"], "unknown_language", "notebooks are not run"),
+            (Some("python"), None, &["a.ipynb"], "no_entrypoint", "notebooks are not run"),
             (None, Some("main.py\0.sh"), &["main.py"], "bad_path", r"main.py\u{0}.sh"),
             (None, Some("data.csv"), &["data.csv"], "unknown_language", "data.csv"),
         ] {
