@@ -129,14 +129,30 @@ def quiet_show():
     warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
 
 
+def package_of(path, root):
+    """The package that a __main__.py in a folder is of, and the folder in which that is found."""
+    folder, name = os.path.dirname(path), ""
+    while folder.startswith(root + "/") and (not name or os.path.exists(os.path.join(folder, "__init__.py"))):
+        name = os.path.basename(folder) + (name and "." + name)
+        folder = os.path.dirname(folder)
+    return name, folder
+
+
 def set_up(path, wanted):
     """The program's module, with its path to other modules as it is for a program."""
+    root, package = os.getcwd(), None
     sys.path[0] = os.path.dirname(os.path.realpath(path))
+    if os.path.basename(path) == "__main__.py" and path.startswith(root + "/") and sys.path[0] != root:
+        package, sys.path[0] = package_of(path, root)
+    if sys.path[0] != root:
+        sys.path.insert(1, root)
     if any(os.path.exists(os.path.join(sys.path[0], name)) for name in ("execbox.py", "execbox")):
         sys.modules.pop("execbox", None)
     # A called function's module is no main program: what stands under `if __name__ == "__main__"` is not wanted.
     name = os.path.splitext(os.path.basename(path))[0] if wanted.get("call") else "__main__"
     main = new_module(name, path)
+    if package:
+        main.__package__ = package
     if wanted.get("script"):
         main.__dict__.update({name: getattr(library, name) for name in library.__all__})
     return main

@@ -9,7 +9,9 @@ use crate::execution::spec::ExecutionSpec;
 use crate::execution::state::{Finished, Status};
 use crate::limits::MIB;
 use crate::runtime::{Diagnosis, INPUT_VARIABLE, Lack, Situation};
-use crate::sandbox::{NO_RUN, Outcome, Reason, Report, SandboxError, Timings, Truncated, Usage, signal_name};
+use crate::sandbox::{
+    NO_RUN, Outcome, Reason, Report, SEE_COMPILER, SandboxError, Timings, Truncated, Usage, signal_name,
+};
 
 /// Bytes of output in which an error is looked for.
 const MAX_DIAGNOSED: usize = 64 << 10;
@@ -38,6 +40,7 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
     truncated.results = handed.cut;
     let diagnosis = diagnosis(entry, spec, &report.outcome);
     let outcome = with_full_heap(entry, spec, report.outcome);
+    let outcome = with_compilers_words(entry.live.compiler_wrote(), diagnosis.as_ref(), outcome);
     let queue_us = micros(taken.duration_since(entry.accepted));
     let duration_us = micros(entry.accepted.elapsed());
     Finished {
@@ -101,6 +104,21 @@ fn hints(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome) -> Vec<String> 
     spec.runtime.hints(&Situation { said: said.as_deref(), lacks: &lacks, beside: &spec.beside })
 }
 
+/// Adds what the compiler said to the error of a project that did not compile, and names the stream that has the rest.
+/// `wrote`: whether there is something on its stdout and on its stderr.
+fn with_compilers_words(wrote: (bool, bool), told: Option<&Diagnosis>, outcome: Outcome) -> Outcome {
+    let Outcome { reason: Reason::CompileFailed, error: Some(error), .. } = &outcome else { return outcome };
+    let Some(what) = error.strip_suffix(&format!("; {SEE_COMPILER}")) else { return outcome };
+    let said = told.and_then(|told| told.message.as_deref());
+    let said = said.map_or(String::new(), |said| format!(": {said}"));
+    let see = match wrote {
+        (_, true) => format!("; {SEE_COMPILER}"),
+        (true, false) => "; see compile.stdout".to_owned(),
+        (false, false) => String::new(),
+    };
+    Outcome { error: Some(format!("{what}{said}{see}")), ..outcome }
+}
+
 /// What was said of the failure, by the compiler at its beginning or by the program at its end.
 fn diagnosis(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome) -> Option<Diagnosis> {
     let text = match outcome.reason {
@@ -155,5 +173,31 @@ pub(super) fn no_run(
         results: BTreeMap::new(),
         diagnosis: None,
         notices,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_compiler_names_the_stream_that_has_it() {
+        let error = |reason, text: &str, wrote, message: Option<&str>| {
+            let told = Diagnosis { message: message.map(str::to_owned), ..Diagnosis::default() };
+            let outcome = Outcome { reason, exit_code: None, error: Some(text.to_owned()) };
+            with_compilers_words(wrote, Some(&told), outcome).error.unwrap()
+        };
+        let plain = format!("it did not compile; {SEE_COMPILER}");
+        for (wrote, message, expected) in [
+            ((false, true), None, "it did not compile; see compile.stderr"),
+            ((true, true), None, "it did not compile; see compile.stderr"),
+            ((true, false), None, "it did not compile; see compile.stdout"),
+            ((false, false), None, "it did not compile"),
+            ((false, true), Some("no main"), "it did not compile: no main; see compile.stderr"),
+        ] {
+            assert_eq!(error(Reason::CompileFailed, &plain, wrote, message), expected);
+        }
+        assert_eq!(error(Reason::CompileFailed, "killed", (false, true), Some("x")), "killed");
+        assert_eq!(error(Reason::Exited, &plain, (true, false), Some("x")), plain);
     }
 }

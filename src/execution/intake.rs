@@ -12,6 +12,7 @@ mod r_description;
 mod requirements;
 mod script;
 mod shebang;
+mod sources;
 mod start;
 mod top;
 mod windows;
@@ -70,7 +71,8 @@ impl Submission {
         // Every project is looked into; one in memory takes no time.
         let lowered = self.project.only_folder().is_some();
         let telling = lowered || !self.telling_files(catalogue).is_empty();
-        telling || self.lint != LintMode::Off || self.script.is_asked() || !self.project.is_in_memory()
+        let sources = sources::may_be_read(catalogue, self.project.entries());
+        telling || sources || self.lint != LintMode::Off || self.script.is_asked() || !self.project.is_in_memory()
     }
 
     /// Files of the project whose content says something of how it is run.
@@ -183,6 +185,7 @@ fn check(
     };
     let (script, eval) = (&submission.script, submission.eval_last_expr);
     script.check(policy, eval)?;
+    let apart = sources::apart(&submission.project, &start)?;
     let mut command = catalogue.command(
         &start.runtime,
         &Invocation {
@@ -190,6 +193,7 @@ fn check(
             args: &args,
             env: &submission.env,
             entries,
+            apart: &apart,
             wants: script.wants(eval),
         },
     )?;

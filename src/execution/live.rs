@@ -181,6 +181,14 @@ impl Live {
         format!("{}\n{}", begin(Channel::CompileStderr), begin(Channel::CompileStdout))
     }
 
+    /// Whether the compiler wrote something to its stdout and to its stderr.
+    #[must_use]
+    pub fn compiler_wrote(&self) -> (bool, bool) {
+        let log = self.log();
+        let wrote = |channel: Channel| !log.channel(channel as usize).is_empty();
+        (wrote(Channel::CompileStdout), wrote(Channel::CompileStderr))
+    }
+
     /// The end of what the program wrote to standard error.
     #[must_use]
     pub fn program_said(&self, bytes: usize) -> String {

@@ -70,7 +70,7 @@ impl Inline {
                 default_to_first(&mut request, &files, catalogue);
                 files.into_iter().enumerate().map(decode).collect::<Result<_, _>>()?
             }
-            (_, Some(code)) => vec![(name_code(&mut request, catalogue), code.into_bytes())],
+            (_, Some(code)) => vec![(name_code(&mut request, &code, catalogue), code.into_bytes())],
             _ => return Err(ApiError::new(Code::MissingCode, "give the program as `code` or `files`")),
         };
         Ok(Self { request, files })
@@ -127,8 +127,9 @@ fn default_to_first(request: &mut ExecRequest, files: &[InlineFile], catalogue: 
     }
 }
 
-/// The file that `code` becomes: the entrypoint, else what the language usually starts with. Python is the default.
-fn name_code(request: &mut ExecRequest, catalogue: &Catalogue) -> String {
+/// The file that `code` becomes: the entrypoint, else what the code names, else what the language usually starts with.
+/// Python is the default.
+fn name_code(request: &mut ExecRequest, code: &str, catalogue: &Catalogue) -> String {
     if let Some(name) = &request.entrypoint {
         return name.clone();
     }
@@ -138,8 +139,8 @@ fn name_code(request: &mut ExecRequest, catalogue: &Catalogue) -> String {
     let language = request.language.as_deref().unwrap_or("python");
     // A language that does not exist is refused later, with what it could have been.
     let runtime = catalogue.resolve(language).ok();
-    let usual = runtime.as_ref().and_then(|runtime| runtime.first_entrypoint());
-    usual.unwrap_or("main").to_owned()
+    let usual = runtime.and_then(|runtime| runtime.name_code(code));
+    usual.unwrap_or_else(|| "main".to_owned())
 }
 
 fn decode((index, file): (usize, InlineFile)) -> Result<(String, Vec<u8>), ApiError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::runtime::error::{Candidate, shown};
-use crate::runtime::view::{ProjectView, extension};
+use crate::runtime::view::{ProjectView, extension, is_caseless};
 use crate::runtime::{Catalogue, Runtime, RuntimeError};
 
 /// How much speaks for a language, the weakest first.
@@ -36,7 +36,12 @@ impl Catalogue {
     /// # Errors
     /// No language has.
     pub fn of_file(&self, path: &str) -> Result<Arc<Runtime>, RuntimeError> {
-        let found = self.newest().find(|runtime| runtime.has_extension(path));
+        // `.C` is one language's, and `.c` in capital letters another's.
+        let has_exactly = |runtime: &&Arc<Runtime>| {
+            extension(path).is_some_and(|found| runtime.extensions.iter().any(|known| known == found))
+        };
+        let mut found = self.newest().find(has_exactly);
+        found = found.or_else(|| self.newest().find(|runtime| runtime.has_extension(path)));
         found.cloned().ok_or_else(|| RuntimeError::UnknownExtension { entrypoint: shown(path) })
     }
 
@@ -111,15 +116,23 @@ impl Runtime {
     /// # Errors
     /// None of these is there; says what was looked for, and what there is.
     pub fn find_entrypoint(&self, view: &ProjectView<'_>) -> Result<String, RuntimeError> {
+        self.choose_entrypoint(view).map(|(entrypoint, _)| entrypoint)
+    }
+
+    /// [`Self::find_entrypoint`], and whether something speaks for this file rather than another.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn choose_entrypoint(&self, view: &ProjectView<'_>) -> Result<(String, bool), RuntimeError> {
         if let Some(named) = self.named_entrypoint(view) {
-            return Ok(named);
+            return Ok((named, true));
         }
         if let Some(usual) = self.usual_entrypoint(view) {
-            return Ok(usual.to_owned());
+            return Ok((usual.to_owned(), true));
         }
         match self.all_sources(view).as_slice() {
-            [only] => Ok((*only).to_owned()),
-            [first, ..] if !self.needs_entrypoint() => Ok((*first).to_owned()),
+            [only] => Ok(((*only).to_owned(), true)),
+            [first, ..] if !self.needs_entrypoint() => Ok(((*first).to_owned(), false)),
             sources => Err(RuntimeError::NoEntrypoint {
                 looked_for: self.any_entrypoint(),
                 sources: sources.iter().map(|path| shown(path)).collect(),
@@ -197,7 +210,10 @@ impl Runtime {
     /// Whether a file of this name is the language's.
     #[must_use]
     pub fn has_extension(&self, path: &str) -> bool {
-        let is_own = |found: &str| self.extensions.iter().any(|known| known.eq_ignore_ascii_case(found));
+        let is_like = |known: &str, found: &str| {
+            known == found || is_caseless(known) && known.eq_ignore_ascii_case(found)
+        };
+        let is_own = |found: &str| self.extensions.iter().any(|known| is_like(known, found));
         extension(path).is_some_and(is_own)
     }
 
@@ -249,7 +265,14 @@ mod tests {
     #[test]
     fn an_entrypoint_tells_the_language() {
         let catalogue = Catalogue::load(None).unwrap();
-        for (entrypoint, language) in [("src/run.mjs", "node"), ("A.PY", "python"), ("x.tar.sh", "bash")] {
+        for (entrypoint, language) in [
+            ("src/run.mjs", "node"),
+            ("A.PY", "python"),
+            ("a.c", "c"),
+            ("a.C", "c++"),
+            ("a.c++", "c++"),
+            ("x.tar.sh", "bash"),
+        ] {
             assert_eq!(found(&catalogue, Some(entrypoint), &[], "").unwrap().0, language, "{entrypoint}");
         }
     }
@@ -318,6 +341,9 @@ mod tests {
             ),
             (&["a.ts", "old.js"], "typescript", Some("a.ts")),
             (&["main.cpp", "main.c"], "c++", Some("main.cpp")),
+            (&["main.C", "list.C"], "c++", Some("main.C")),
+            (&["shop.C", "shop.hpp"], "c++", Some("shop.C")),
+            (&["Shop.PY"], "python", Some("Shop.PY")),
             (&["main.c", "main.d"], "c", Some("main.c")),
             (&["window.cpp", "list.cpp", "shop.pro"], "c++", Some("list.cpp")),
             // What belongs to tools, to other people, or is hidden.

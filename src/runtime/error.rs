@@ -51,10 +51,12 @@ pub enum RuntimeError {
         sources: Vec<String>,
     },
     /// The compiler has nothing to compile.
-    #[error("entrypoint: the project has no file that matches {glob}, which is what the language compiles")]
+    #[error("entrypoint: the project has no file that matches {glob}, which is what the language compiles{}", but_for(.left_out))]
     NoSources {
         /// The template's glob.
         glob: String,
+        /// Files that match and that the compiler does not get, escaped and cut.
+        left_out: Vec<String>,
     },
     /// The language can't do something that not every one can.
     #[error("{}: {language} can't do that{}; leave the field out", .feature.field(), who_can(.able))]
@@ -102,6 +104,16 @@ fn any_of(candidates: &[Candidate]) -> String {
 
 fn choose(sources: &[String]) -> String {
     if sources.is_empty() { String::new() } else { format!("; name one of {}", some_of(sources)) }
+}
+
+fn but_for(left_out: &[String]) -> String {
+    if left_out.is_empty() {
+        return String::new();
+    }
+    let some = some_of(left_out);
+    format!(
+        ", but for hidden files, tests and what builds make ({some}); name one as the `entrypoint` to run it"
+    )
 }
 
 /// The first few of them.

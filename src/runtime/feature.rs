@@ -77,7 +77,7 @@ impl Feature {
 
 impl Runtime {
     /// The template that does what is wanted: with names or plots, the script's does the last expression, too.
-    pub(super) fn template(&self, wants: Wants) -> Result<&Template, RuntimeError> {
+    pub(super) fn template(&self, wants: Wants, entrypoint: &str) -> Result<&Template, RuntimeError> {
         let lacks = |feature: &Feature| feature.is_wanted(wants) && !feature.is_in(self);
         if let Some(feature) = Feature::ALL.into_iter().find(lacks) {
             let language = self.name.clone();
@@ -89,7 +89,8 @@ impl Runtime {
             Wants { eval: true, .. } => &self.eval,
             Wants { .. } => &None,
         };
-        Ok(special.as_ref().unwrap_or(&self.run))
+        let own = self.starts.iter().find(|(path, _)| path.is_match(entrypoint)).map(|(_, start)| start);
+        Ok(special.as_ref().or(own).unwrap_or(&self.run))
     }
 }
 
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn each_want_takes_its_template() {
         let runtime = Catalogue::load(None).unwrap().resolve("python").unwrap();
-        let template = |features| Some(runtime.template(wants(features)).unwrap());
+        let template = |features| Some(runtime.template(wants(features), "main.py").unwrap());
         assert_eq!(template(&[]), Some(&runtime.run));
         assert_eq!(template(&[Feature::Eval]), runtime.eval.as_ref());
         assert_eq!(template(&[Feature::Script, Feature::Eval]), runtime.script.as_ref());
@@ -143,7 +144,14 @@ mod tests {
             [(Feature::Script, "python"), (Feature::Call, "python"), (Feature::Eval, "python")]
         {
             let wants = wants(&[feature]);
-            let asked = Invocation { entrypoint: "main.lua", args: &[], env: &[], entries: &[], wants };
+            let asked = Invocation {
+                entrypoint: "main.lua",
+                args: &[],
+                env: &[],
+                entries: &[],
+                apart: const { &std::collections::BTreeSet::new() },
+                wants,
+            };
             let error = catalogue.command(&runtime, &asked).unwrap_err();
             assert_eq!(error.code(), feature.code());
             let message = error.to_string();

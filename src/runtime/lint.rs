@@ -90,7 +90,7 @@ impl Lint {
 }
 
 /// Sources may be in any encoding, and a pattern is about lines.
-fn syntax_of_sources() -> syntax::Config {
+pub(super) fn syntax_of_sources() -> syntax::Config {
     syntax::Config::new().unicode(false).utf8(false).multi_line(true)
 }
 

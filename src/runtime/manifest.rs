@@ -8,7 +8,7 @@ use crate::runtime::folders::Files;
 use crate::runtime::near::with_nearest_key;
 use crate::runtime::template::Template;
 use crate::runtime::{
-    ErrorPattern, FullHeap, Hint, Lint, NamedIn, PathPattern, Runtime, Signs, error, hints, install,
+    ErrorPattern, FullHeap, Hint, Lint, NamedIn, PathPattern, Runtime, Signs, SourceRules, error, hints, install,
 };
 
 /// The file's name in a runtime's folder.
@@ -26,7 +26,7 @@ struct Manifest {
     /// Other names, by the same grammar.
     #[serde(default)]
     aliases: Vec<String>,
-    /// File extensions, lower case, without the dot.
+    /// File extensions without the dot. One with capital letters is meant as it is written.
     #[serde(default)]
     extensions: Vec<String>,
     /// Relative paths and globs, best first. The first is a path.
@@ -51,10 +51,16 @@ struct Manifest {
     /// Keys of the project's own files.
     #[serde(default)]
     entrypoint_in: Vec<Named>,
+    /// Which files the compiler gets.
+    #[serde(default)]
+    sources: Given,
     /// Argv template of the compiler.
     compile: Option<Vec<String>>,
     /// Argv template of the program.
     run: Vec<String>,
+    /// Other argv templates for entrypoints of some paths.
+    #[serde(default)]
+    starts: Vec<Start>,
     /// Argv template that also writes the last expression's value to the descriptor in `EXECBOX_RESULT_FD`.
     eval: Option<Vec<String>>,
     /// Argv template that also gives the program the names of the script contract. What it is to do stands in the file
@@ -100,6 +106,32 @@ struct Named {
     key: String,
     /// A regular expression with a group named `entrypoint`.
     pattern: Option<String>,
+}
+
+/// Another way to start a program.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Start {
+    /// A path or a glob.
+    entrypoint: String,
+    /// Argv template of the program.
+    run: Vec<String>,
+}
+
+/// How the files that a compiler of all files does not get are known.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Given {
+    /// Paths and globs.
+    never: Vec<String>,
+    /// Regular expression of comments and the like, in which the next two are not looked for.
+    skip: String,
+    /// Regular expression of where a program starts.
+    main: String,
+    /// Regular expression of what only tests have.
+    test: String,
+    /// Regular expression of what names the file, with a group named `name`.
+    name: String,
 }
 
 /// What is worth a word.
@@ -157,7 +189,7 @@ impl Manifest {
         let version_rule = "must be one to three numbers with dots between, such as 3.13";
         field("version", [&self.version], |text| version(text).is_some(), version_rule)?;
         field("aliases", &self.aliases, is_name, name_rule)?;
-        let extension_rule = "must be 1 to 32 of a-z, 0-9, + and _, without the dot";
+        let extension_rule = "must be 1 to 32 of A-Z, a-z, 0-9, + and _, without the dot";
         field("extensions", &self.extensions, is_extension, extension_rule)?;
         let entrypoint_rule = "must be a relative path without `.`, `..` or a backslash";
         field("entrypoints", &self.entrypoints, is_relative_path, entrypoint_rule)?;
@@ -166,6 +198,7 @@ impl Manifest {
         let is_one = |text: &str| is_relative_path(text) && !text.contains('/');
         field("tooling", &self.tooling, is_one, one_rule)?;
         field("vendored", &self.vendored, is_one, one_rule)?;
+        field("sources.never", &self.sources.never, is_relative_path, entrypoint_rule)?;
         field("outranks", &self.outranks, is_name, name_rule)?;
         let writable_rule = "must be an absolute path of at least one folder, without `.` or `..`";
         field("writable", &self.writable, is_absolute_path, writable_rule)?;
@@ -191,6 +224,9 @@ impl Manifest {
             outranks: self.outranks,
             named_in: named_in(self.entrypoint_in)?,
         };
+        let Given { never, skip, main, test, name } = self.sources;
+        let sources = SourceRules::parse(patterns("sources.never", never)?, [skip, main, test, name])
+            .map_err(|error| format!("sources: {error}"))?;
         let entrypoints = patterns("entrypoints", self.entrypoints)?;
         if entrypoints.first().is_some_and(|first| first.plain().is_none()) {
             return Err(format!(
@@ -198,6 +234,10 @@ impl Manifest {
                 entrypoints[0].text()
             ));
         }
+        let start = |start: Start| -> Result<_, String> {
+            let path = PathPattern::parse(start.entrypoint).map_err(|error| format!("starts: {error}"))?;
+            Ok((path, template("starts", start.run)?))
+        };
         let lint = self.lint.into_iter().map(|rule| (rule.pattern, rule.message)).collect();
         let errors = self.errors.into_iter();
         let errors = errors.map(|told| ErrorPattern::parse(told.pattern, told.r#type, told.last));
@@ -209,6 +249,7 @@ impl Manifest {
             errors: errors.collect::<Result<_, _>>().map_err(|error| format!("errors: {error}"))?,
             compile: self.compile.map(|words| template("compile", words)).transpose()?,
             run: template("run", self.run)?,
+            starts: self.starts.into_iter().map(start).collect::<Result<_, _>>()?,
             eval: self.eval.map(|words| template("eval", words)).transpose()?,
             script: self.script.map(|words| template("script", words)).transpose()?,
             call: self.call.map(|words| template("call", words)).transpose()?,
@@ -221,6 +262,7 @@ impl Manifest {
             entrypoints,
             signs,
             hints: hints.collect::<Result<_, _>>().map_err(|error| format!("hints: {error}"))?,
+            sources,
             lint: Lint::parse(lint).map_err(|error| format!("lint: {error}"))?,
             env: environment(self.env),
             writable: self.writable,
@@ -276,9 +318,7 @@ fn is_name(text: &str) -> bool {
 
 fn is_extension(text: &str) -> bool {
     (1..=32).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+_".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+_".contains(&byte))
 }
 
 fn is_relative_path(text: &str) -> bool {
@@ -323,6 +363,8 @@ mod tests {
             (GOOD.replace("1.2", ""), "version: ``"),
             (GOOD.replace("{entrypoint}", "{file}"), "run: `{file}`"),
             (format!("{GOOD}compile = [\"cc\", \"x{{args}}\"]"), "compile: `x{args}`"),
+            (format!("{GOOD}[[starts]]\nentrypoint = \"[\"\nrun = [\"x\"]"), "starts: `[`"),
+            (format!("{GOOD}[[starts]]\nentrypoint = \"x\"\nrun = [\"{{x}}\"]"), "starts: `{x}`"),
             (format!("{GOOD}eval = []"), "eval: its first word"),
             (format!("{GOOD}script = [\"{{x}}\"]"), "script: `{x}`"),
             (format!("{GOOD}call = []"), "call: its first word"),
@@ -338,6 +380,9 @@ mod tests {
             (format!("{GOOD}outranks = [\"A\"]"), "outranks: `A`"),
             (format!("{GOOD}[[entrypoint_in]]\nfile = \"x\"\nkey = \"a\""), "entrypoint_in: `x`"),
             (format!("{GOOD}[[lint]]\npattern = \"(\"\nmessage = \"m\""), "lint: `(`"),
+            (format!("{GOOD}[sources]\nmain = \"(\""), "sources: `(`"),
+            (format!("{GOOD}[sources]\nname = \"x\""), "sources: `x` has no group named name"),
+            (format!("{GOOD}[sources]\nnever = [\"[\"]"), "sources.never: `[`"),
             (format!("{GOOD}writable = [\"/\"]"), "writable: `/`"),
             (format!("{GOOD}writable = [\"/a/../b\"]"), "writable: `/a/../b`"),
             (format!("{GOOD}[env]\n\"1A\" = \"x\""), "env: `1A`"),

@@ -16,10 +16,11 @@ mod manifest;
 mod near;
 mod resolve;
 mod signs;
+mod sources;
 mod template;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,7 @@ pub use install::{Check, Install, Sources};
 pub use lint::{Finding, Lint};
 pub(crate) use near::{nearest, with_nearest_key};
 pub use signs::{NamedIn, PathPattern, Signs};
+pub use sources::{SourceKind, SourceRules};
 pub use template::Template;
 pub use view::ProjectView;
 
@@ -73,10 +75,14 @@ pub struct Runtime {
     pub entrypoints: Vec<PathPattern>,
     /// What else its projects look like.
     pub signs: Signs,
+    /// Rules for the files that its compiler gets.
+    pub sources: SourceRules,
     /// Compiler's argv template, where the language has one.
     pub compile: Option<Template>,
     /// Program's argv template.
     pub run: Template,
+    /// Other templates of programs, for entrypoints of some paths; the first that matches is taken.
+    pub starts: Vec<(PathPattern, Template)>,
     /// Template that also writes the last expression's value to the result channel, where the language can.
     pub eval: Option<Template>,
     /// Template that also gives the program names for data in and results out, where the language can.
@@ -116,6 +122,8 @@ pub struct Invocation<'a> {
     pub env: &'a [(String, String)],
     /// The project's files and folders.
     pub entries: &'a [Entry],
+    /// Sources that the compiler does not get: those of tests, and of other programs than the entrypoint's.
+    pub apart: &'a BTreeSet<String>,
     /// What it is to do beside running.
     pub wants: Wants,
 }
@@ -137,11 +145,14 @@ impl Runtime {
     /// # Errors
     /// The language can't do what is wanted, or the project lacks the files that it compiles.
     pub fn command(&self, invocation: &Invocation<'_>) -> Result<Command, RuntimeError> {
-        let run = self.template(invocation.wants)?;
-        let compile = self.compile.as_ref().map(|compile| compile.render(invocation)).transpose()?;
+        let run = self.template(invocation.wants, invocation.entrypoint)?;
+        let is_given =
+            |path: &str| self.is_compiled(path, invocation.entrypoint) && !invocation.apart.contains(path);
+        let render = |template: &Template| template.render(invocation, &is_given);
+        let compile = self.compile.as_ref().map(render).transpose()?;
         let mut env = self.env.clone();
         env.extend(invocation.env.iter().cloned());
-        Ok(Command { compile, run: run.render(invocation)?, env: env.into_iter().collect() })
+        Ok(Command { compile, run: render(run)?, env: env.into_iter().collect() })
     }
 
     /// What a program that came without a file name is called.
@@ -259,6 +270,7 @@ mod tests {
             args,
             env,
             entries: &[],
+            apart: const { &BTreeSet::new() },
             wants: Wants { eval, ..Wants::default() },
         }
     }
@@ -284,6 +296,18 @@ mod tests {
         let bash = Catalogue::load(None).unwrap().resolve("bash").unwrap();
         let error = bash.command(&invocation(&[], &[], true)).unwrap_err();
         assert_eq!(error.code(), "eval_not_supported");
+    }
+
+    #[test]
+    fn an_entrypoint_in_a_folder_may_start_otherwise() {
+        let python = python();
+        let run = |entrypoint| {
+            let invocation = Invocation { entrypoint, ..invocation(&[], &[], false) };
+            python.command(&invocation).unwrap().run
+        };
+        assert_eq!(run("main.py")[0], "/usr/bin/python3");
+        assert_eq!(run("app/__main__.py"), ["/usr/lib/execbox/python-start", "app/__main__.py"]);
+        assert_eq!(run("a/b/c.py"), ["/usr/lib/execbox/python-start", "a/b/c.py"]);
     }
 
     #[test]

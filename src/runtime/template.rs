@@ -3,6 +3,7 @@
 use globset::{Glob, GlobBuilder};
 
 use crate::archive::{Entry, EntryKind};
+use crate::runtime::error::shown;
 use crate::runtime::{BUILD_DIR, Invocation, RuntimeError, WORKSPACE};
 
 /// An argv template. If it exists, its placeholders are known and stand where they may.
@@ -46,12 +47,17 @@ impl Template {
     }
 
     /// The arguments for one project.
-    pub(super) fn render(&self, invocation: &Invocation<'_>) -> Result<Vec<String>, RuntimeError> {
+    /// `is_given` says of a path whether the compiler gets the file.
+    pub(super) fn render(
+        &self,
+        invocation: &Invocation<'_>,
+        is_given: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<String>, RuntimeError> {
         let mut argv = Vec::with_capacity(self.0.len() + invocation.args.len());
         for word in &self.0 {
             match word {
                 Word::Args => argv.extend_from_slice(invocation.args),
-                Word::Files(glob) => argv.extend(files(glob, invocation.entries)?),
+                Word::Files(glob) => argv.extend(files(glob, invocation.entries, is_given)?),
                 Word::Text(pieces) => argv.push(text(pieces, invocation.entrypoint)),
             }
         }
@@ -97,15 +103,21 @@ fn parse_pieces(word: &str) -> Result<Vec<Piece>, String> {
 
 const PLACEHOLDERS: &str = "there are {entrypoint}, {stem}, {build}, {args} and {files:GLOB}";
 
-fn files(glob: &Glob, entries: &[Entry]) -> Result<Vec<String>, RuntimeError> {
+fn files(
+    glob: &Glob,
+    entries: &[Entry],
+    is_given: &dyn Fn(&str) -> bool,
+) -> Result<Vec<String>, RuntimeError> {
     let matcher = glob.compile_matcher();
     let is_match =
         |entry: &&Entry| matches!(entry.kind, EntryKind::File { .. }) && matcher.is_match(&entry.path);
-    let mut paths: Vec<String> =
-        entries.iter().filter(is_match).map(|entry| as_operand(&entry.path)).collect();
-    if paths.is_empty() {
-        return Err(RuntimeError::NoSources { glob: glob.glob().to_owned() });
+    let matching = entries.iter().filter(is_match).map(|entry| entry.path.as_str());
+    let (given, left_out): (Vec<&str>, Vec<&str>) = matching.partition(|path| is_given(path));
+    if given.is_empty() {
+        let left_out = left_out.into_iter().map(shown).collect();
+        return Err(RuntimeError::NoSources { glob: glob.glob().to_owned(), left_out });
     }
+    let mut paths: Vec<String> = given.into_iter().map(as_operand).collect();
     paths.sort_unstable();
     Ok(paths)
 }
@@ -144,6 +156,8 @@ fn stem(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::runtime::Wants;
 
@@ -157,8 +171,15 @@ mod tests {
 
     fn render(words: &[&str], entrypoint: &str, args: &[&str], entries: &[Entry]) -> Vec<String> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let invocation = Invocation { entrypoint, args: &args, env: &[], entries, wants: Wants::default() };
-        parse(words).unwrap().render(&invocation).unwrap()
+        let invocation = Invocation {
+            entrypoint,
+            args: &args,
+            env: &[],
+            entries,
+            apart: const { &BTreeSet::new() },
+            wants: Wants::default(),
+        };
+        parse(words).unwrap().render(&invocation, &|_| true).unwrap()
     }
 
     #[test]
@@ -198,8 +219,15 @@ mod tests {
     #[test]
     fn no_matching_file_is_an_error_with_the_glob() {
         let (entries, wants) = (&[file("a.txt")][..], Wants::default());
-        let invocation = Invocation { entrypoint: "a.txt", args: &[], env: &[], entries, wants };
-        let error = parse(&["cc", "{files:**/*.c}"]).unwrap().render(&invocation).unwrap_err();
+        let invocation = Invocation {
+            entrypoint: "a.txt",
+            args: &[],
+            env: &[],
+            entries,
+            apart: const { &BTreeSet::new() },
+            wants,
+        };
+        let error = parse(&["cc", "{files:**/*.c}"]).unwrap().render(&invocation, &|_| true).unwrap_err();
         assert!(error.to_string().contains("**/*.c"), "{error}");
     }
 

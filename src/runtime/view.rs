@@ -12,7 +12,7 @@ pub struct ProjectView<'a> {
     paths: HashSet<&'a str>,
     /// Files at the root, in order of their names.
     root: Vec<&'a str>,
-    /// Files that may be sources, by extension in lower case, in order. Those in hidden folders and in folders with other
+    /// Files that may be sources, by extension in lower case (unless a language has it in capital letters), in order. Those in hidden folders and in folders with other
     /// people's code are not among them.
     by_extension: HashMap<String, Vec<&'a str>>,
     contents: &'a Contents,
@@ -25,6 +25,9 @@ impl Catalogue {
     pub fn view<'a>(&self, entries: &'a [Entry], contents: &'a Contents) -> ProjectView<'a> {
         let vendored: HashSet<&str> =
             self.runtimes().iter().flat_map(|runtime| &runtime.signs.vendored).map(String::as_str).collect();
+        let extensions = self.runtimes().iter().flat_map(|runtime| &runtime.extensions);
+        let cased: HashSet<&str> =
+            extensions.map(String::as_str).filter(|extension| !is_caseless(extension)).collect();
         let mut view = ProjectView::of(entries, contents);
         let mut sources: Vec<&str> = view.paths.iter().copied().collect();
         sources.sort_unstable();
@@ -32,7 +35,12 @@ impl Catalogue {
             let mut folders = path.split('/').rev().skip(1);
             let Some(extension) = extension(path).filter(|_| !path.starts_with('.')) else { continue };
             if !folders.any(|folder| folder.starts_with('.') || vendored.contains(folder)) {
-                view.by_extension.entry(extension.to_ascii_lowercase()).or_default().push(path);
+                let key = if cased.contains(extension) {
+                    extension.to_owned()
+                } else {
+                    extension.to_ascii_lowercase()
+                };
+                view.by_extension.entry(key).or_default().push(path);
             }
         }
         view
@@ -72,6 +80,12 @@ impl<'a> ProjectView<'a> {
     pub(super) fn content(&self, path: &str) -> Option<&[u8]> {
         self.contents.get(path).map(Vec::as_slice)
     }
+}
+
+/// Whether an extension of a language is also meant by its capital letters: one that has such letters itself, as `.C` of
+/// C++ has, is meant by them alone.
+pub(super) fn is_caseless(extension: &str) -> bool {
+    !extension.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 /// What stands after the last dot of a file's name, unless the name has nothing before it.

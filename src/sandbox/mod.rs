@@ -21,6 +21,9 @@ pub use outcome::{NO_RUN, Outcome, Reason};
 use crate::execution::spec::ExecutionSpec;
 use crate::runner::message::Phase;
 
+/// End of the error of a project that did not compile, as long as nothing is known of what the compiler wrote.
+pub const SEE_COMPILER: &str = "see compile.stderr";
+
 /// A boxed future, so that the trait can be used as `dyn Sandbox`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

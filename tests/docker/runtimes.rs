@@ -1,5 +1,5 @@
 //! Every folder under `images/`: its language's examples do what they say, and its two faulty programs fail as they
-//! should. A language that is added is tested by its folders, without a line here; `tests/it` sees that they are there.
+//! should, as do others that it has. A language that is added is tested by its folders, without a line here; `tests/it` sees that they are there.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::examples::{self, Example};
 use crate::projects::{Folder, describe, described, repository, runtime_folders, tar};
 use crate::server::{EXECBOX, Server};
 
-/// What must be said of the faulty programs: `tests/fixtures/runtimes/LANGUAGE/{compile_error,runtime_error}.toml`.
+/// What must be said of the faulty programs: `tests/fixtures/runtimes/LANGUAGE/{compile_error,runtime_error,...}.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Faulty {
@@ -104,6 +104,11 @@ async fn run_all(server: &Server, runtime: &Folder) -> Row {
         run_faulty(server, runtime, "compile_error").await,
         run_faulty(server, runtime, "runtime_error").await,
     ];
+    for fault in described(&format!("tests/fixtures/runtimes/{}", runtime.language)) {
+        if !matches!(fault.as_str(), "compile_error" | "runtime_error") {
+            run_faulty(server, runtime, &fault).await;
+        }
+    }
     let mut again = Vec::new();
     for _ in 0..repeats() {
         again.push(run_example(server, runtime, "hello").await.0);

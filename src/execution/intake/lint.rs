@@ -119,7 +119,11 @@ mod tests {
             writer.data(content).unwrap();
         }
         let runtime = Catalogue::load(None).unwrap().resolve(language).unwrap();
-        notices(&writer.finish().unwrap(), &Start { runtime, entrypoint: entrypoint.into() }, mode)
+        notices(
+            &writer.finish().unwrap(),
+            &Start { runtime, entrypoint: entrypoint.into(), is_chosen: true },
+            mode,
+        )
     }
 
     #[test]
@@ -196,6 +200,7 @@ mod tests {
             ("r", "system(x)"),
             ("ruby", "system x"),
             ("rust", "std::process::Command::new(x)"),
+            ("scala", "new ProcessBuilder(x)"),
             ("scheme", "(system x)"),
             ("sqlite", ".shell ls"),
             ("tcl", "exec ls"),

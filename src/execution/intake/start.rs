@@ -12,6 +12,8 @@ pub(super) struct Start {
     pub(super) runtime: Arc<Runtime>,
     /// A file of the project.
     pub(super) entrypoint: String,
+    /// Whether the caller, the project or the language's custom chose it; else it is the first source of several.
+    pub(super) is_chosen: bool,
 }
 
 pub(super) fn find(
@@ -25,14 +27,14 @@ pub(super) fn find(
     if let Some(entrypoint) = entrypoint {
         let runtime = language.map_or_else(|| catalogue.of_file(&entrypoint), |name| catalogue.resolve(name));
         let runtime = runtime.map_err(|error| no_notebook(error.into(), Some(&entrypoint), entries))?;
-        return Ok(Start { runtime, entrypoint });
+        return Ok(Start { runtime, entrypoint, is_chosen: true });
     }
     let named = language.map(|language| catalogue.resolve(language)).transpose()?;
     let view = catalogue.view(entries, contents);
     let runtime = named.map_or_else(|| catalogue.detect(&view), Ok);
     let start = runtime.and_then(|runtime| {
-        let entrypoint = runtime.find_entrypoint(&view)?;
-        Ok(Start { runtime, entrypoint })
+        let (entrypoint, is_chosen) = runtime.choose_entrypoint(&view)?;
+        Ok(Start { runtime, entrypoint, is_chosen })
     });
     start.map_err(|error| no_notebook(too_high(error.into(), entries), None, entries))
 }

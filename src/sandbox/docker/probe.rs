@@ -16,7 +16,7 @@ use crate::execution::spec::{ExecutionSpec, Stdin};
 use crate::limits::{Limits, MIB};
 use crate::runner::message::Phase;
 use crate::runner::probe::{ARGUMENT, Outcome, Promises, Row};
-use crate::runtime::{Command, Lint, Runtime, Signs, Template};
+use crate::runtime::{Command, Lint, Runtime, Signs, SourceRules, Template};
 use crate::sandbox::docker::image::Image;
 use crate::sandbox::docker::keeper::{Kind, Warm};
 use crate::sandbox::docker::reuse::Reuse;
@@ -198,6 +198,7 @@ fn runtime() -> Result<Runtime, SandboxError> {
         entrypoints: Vec::new(),
         compile: None,
         run: Template::parse(&[profile::RUNNER.to_owned()]).map_err(SandboxError::Engine)?,
+        starts: Vec::new(),
         eval: None,
         script: None,
         call: None,
@@ -208,6 +209,7 @@ fn runtime() -> Result<Runtime, SandboxError> {
         full_heap: Vec::new(),
         hints: Vec::new(),
         signs: Signs::default(),
+        sources: SourceRules::default(),
         lint: Lint::default(),
         install: None,
         packages: Vec::new(),

@@ -10,7 +10,7 @@ use crate::runner::message::{End, Exit, Phase, PhaseEnd, Stop};
 use crate::runner::{TMP, WORKSPACE};
 use crate::sandbox::docker::profile::container_memory_bytes;
 use crate::sandbox::docker::workspace_volume::Placement;
-use crate::sandbox::{NO_RUN, Outcome, Reason, signal_name};
+use crate::sandbox::{NO_RUN, Outcome, Reason, SEE_COMPILER, signal_name};
 
 /// Exit code that a shell gives for a process that SIGKILL ended.
 const KILLED: i32 = 137;
@@ -205,7 +205,7 @@ fn of_compile(compile: &PhaseEnd, peak: Option<u64>, limits: &Limits, workspace:
         return disk_full(folder, exit_code(&compile.exit), limits, workspace);
     }
     let message = match &compile.exit {
-        Exit::Code(code) => format!("the project did not compile (exit code {code}); see compile.stderr"),
+        Exit::Code(code) => format!("the project did not compile (exit code {code}); {SEE_COMPILER}"),
         Exit::Signal(signal) => {
             format!("the compiler was ended by signal {signal} ({})", signal_name(*signal))
         }

@@ -1,0 +1,3 @@
+struct List {
+    int length() const;
+};

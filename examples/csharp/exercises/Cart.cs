@@ -1,0 +1,1 @@
+class Cart { public int Count => 3; }

@@ -1,0 +1,7 @@
+class One
+{
+    static void Main()
+    {
+        System.Console.WriteLine("one");
+    }
+}

@@ -1,0 +1,7 @@
+using Xunit;
+
+public class TwoTests
+{
+    [Fact]
+    public void Counts() {}
+}

@@ -1,0 +1,6 @@
+module list;
+
+int length()
+{
+    return 3;
+}

@@ -1,0 +1,7 @@
+import std.stdio;
+import list;
+
+void main()
+{
+    writeln("two of ", length());
+}

@@ -1,0 +1,3 @@
+program one
+  print '(a)', 'one'
+end program one

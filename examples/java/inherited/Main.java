@@ -1,0 +1,5 @@
+public class Main extends Base {
+    static String name() {
+        return "main";
+    }
+}

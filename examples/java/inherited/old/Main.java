@@ -1,0 +1,7 @@
+package old;
+
+class Main {
+    public static void main(String[] args) {
+        System.out.println("old");
+    }
+}

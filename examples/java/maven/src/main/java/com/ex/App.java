@@ -1,0 +1,7 @@
+package com.ex;
+
+public class App {
+    public static void main(String[] args) {
+        System.out.println(new Cart().count());
+    }
+}

@@ -1,0 +1,7 @@
+package com.ex;
+
+class Cart {
+    int count() {
+        return 3;
+    }
+}

@@ -1,0 +1,3 @@
+import io.kotest.core.spec.style.StringSpec
+
+class MoreChecks : StringSpec()

@@ -1,0 +1,3 @@
+import org.junit.Test
+
+class Checks

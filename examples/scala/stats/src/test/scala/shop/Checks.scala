@@ -1,0 +1,5 @@
+package shop
+
+import org.scalatest.funsuite.AnyFunSuite
+
+class Checks extends AnyFunSuite
