@@ -206,7 +206,14 @@ pub(super) mod tests {
         let context: Vec<_> = lua.context.keys().map(String::as_str).collect();
         assert_eq!(
             context,
-            [".execbox/apt-install", ".execbox/seal", ".execbox/wheel", "Dockerfile", "lib/a/b.lua"]
+            [
+                ".execbox/apt-install",
+                ".execbox/maven",
+                ".execbox/seal",
+                ".execbox/wheel",
+                "Dockerfile",
+                "lib/a/b.lua"
+            ]
         );
         let bash: Vec<_> = catalogue.versions("bash").map(|runtime| runtime.version.as_str()).collect();
         assert_eq!(bash, ["6"]);
