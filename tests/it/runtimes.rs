@@ -46,7 +46,10 @@ fn every_runtime_has_a_hello_a_project_of_several_files_and_two_faulty_programs(
             "{folder}: no project in examples/{language} leaves a file"
         );
         let faulty = format!("tests/fixtures/runtimes/{language}");
-        assert_eq!(described(&faulty), ["compile_error", "runtime_error"], "{folder}: {faulty}");
+        let faults = described(&faulty);
+        for fault in ["compile_error", "runtime_error"] {
+            assert!(faults.iter().any(|found| found == fault), "{folder}: {faulty} has no {fault}");
+        }
         for fault in described(&faulty) {
             assert!(!entries(&format!("{faulty}/{fault}")).is_empty(), "{folder}: {faulty}/{fault} is empty");
         }
