@@ -184,7 +184,7 @@ mod tests {
     fn the_error_of_a_compiler_names_the_stream_that_has_it() {
         let error = |reason, text: &str, wrote, message: Option<&str>| {
             let told = Diagnosis { message: message.map(str::to_owned), ..Diagnosis::default() };
-            let outcome = Outcome { reason, exit_code: None, error: Some(text.to_owned()) };
+            let outcome = Outcome { reason, exit_code: 1, error: Some(text.to_owned()) };
             with_compilers_words(wrote, Some(&told), outcome).error.unwrap()
         };
         let plain = format!("it did not compile; {SEE_COMPILER}");

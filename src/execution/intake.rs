@@ -72,7 +72,11 @@ impl Submission {
         let lowered = self.project.only_folder().is_some();
         let telling = lowered || !self.telling_files(catalogue).is_empty();
         let sources = sources::may_be_read(catalogue, self.project.entries());
-        telling || sources || self.lint != LintMode::Off || self.script.is_asked() || !self.project.is_in_memory()
+        telling
+            || sources
+            || self.lint != LintMode::Off
+            || self.script.is_asked()
+            || !self.project.is_in_memory()
     }
 
     /// Files of the project whose content says something of how it is run.

@@ -8,7 +8,8 @@ use crate::runtime::folders::Files;
 use crate::runtime::near::with_nearest_key;
 use crate::runtime::template::Template;
 use crate::runtime::{
-    ErrorPattern, FullHeap, Hint, Lint, NamedIn, PathPattern, Runtime, Signs, SourceRules, error, hints, install,
+    ErrorPattern, FullHeap, Hint, Lint, NamedIn, PathPattern, Runtime, Signs, SourceRules, error, hints,
+    install,
 };
 
 /// The file's name in a runtime's folder.

@@ -76,7 +76,8 @@ mod tests {
         let mut project = writer.finish().unwrap();
         let before = project.frames().read().unwrap().len();
         let runtime = Catalogue::load(None).unwrap().resolve(language).unwrap();
-        let notices = look(&mut project, &Start { runtime, entrypoint: files[0].0.into() }).unwrap();
+        let notices =
+            look(&mut project, &Start { runtime, entrypoint: files[0].0.into(), is_chosen: true }).unwrap();
         (notices, project.frames().read().unwrap().len() - before)
     }
 
