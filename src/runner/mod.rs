@@ -21,6 +21,7 @@ mod room;
 mod stdin;
 mod sys;
 mod usage;
+mod user;
 mod workspace;
 
 use std::ffi::OsStr;

@@ -21,6 +21,7 @@ use crate::runner::program::Program;
 use crate::runner::stdin::Stdin;
 use crate::runner::sys::{self, Ended, RESULT_FD, Streams};
 use crate::runner::usage::{self, ProcessorTime, micros};
+use crate::runner::user;
 use crate::runner::workspace::Workspace;
 
 /// How long killed processes get to vanish between two looks.
@@ -125,7 +126,7 @@ impl Running {
         ];
         let is_ours = |name: &str| ours.iter().any(|(other, _)| other == name);
         let callers = start.env.iter().filter(|(name, _)| !is_ours(name)).cloned();
-        let env: Vec<_> = callers.chain(ours.clone()).collect();
+        let env: Vec<_> = callers.chain(ours.clone()).chain(user::missing_variables(&start.env)).collect();
         let program = Program::new(&spec.argv, &env)?;
         let (stdout, to_stdout) = sys::pipe()?;
         let (stderr, to_stderr) = sys::pipe()?;

@@ -13,6 +13,7 @@ use crate::runner::disk_watch::Taken;
 use crate::runner::frame::Kind;
 use crate::runner::incoming::Incoming;
 use crate::runner::link::{Link, LinkError};
+use crate::runner::user;
 
 /// Folders that programs expect: their HOME, and TMPDIR.
 const IN_BUILD_FOLDER: [&str; 2] = ["home", "tmp"];
@@ -38,9 +39,11 @@ impl Workspace {
         // The tmpfs option for the mode has no effect where the image lacks the folder.
         let mode = if shared { 0o755 } else { 0o700 };
         std::fs::set_permissions(&root, Permissions::from_mode(mode))?;
+        let build_folder = root.join(BUILD_FOLDER);
         for folder in IN_BUILD_FOLDER {
-            DirBuilder::new().mode(0o700).recursive(true).create(root.join(BUILD_FOLDER).join(folder))?;
+            DirBuilder::new().mode(0o700).recursive(true).create(build_folder.join(folder))?;
         }
+        user::write_names(&build_folder);
         let folder = File::open(&root)?;
         let taken_at_first = Taken::from(&fstatvfs(&folder)?);
         Ok(Self { root, folder, mode, on_disk, taken_at_first })
