@@ -10,6 +10,7 @@ mod disk_watch;
 mod emptiness;
 pub mod frame;
 mod incoming;
+mod last_words;
 mod link;
 mod machine_files;
 mod memory_watch;

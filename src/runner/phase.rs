@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use crate::runner::WORKSPACE;
 use crate::runner::disk_limit::{DiskLimit, Verdict};
 use crate::runner::frame::{DATA_CHUNK, Kind};
+use crate::runner::last_words;
 use crate::runner::link::{Link, LinkError};
 use crate::runner::memory_watch::MemoryWatch;
 use crate::runner::message::{Exit, Phase, PhaseEnd, PhaseSpec, PhaseStart, RESULT_BYTES, Start, Stop};
@@ -26,6 +27,8 @@ use crate::runner::workspace::Workspace;
 
 /// How long killed processes get to vanish between two looks.
 const REAP_PAUSE_MS: u8 = 5;
+/// How long a program writes its last words between two looks.
+const LISTEN_PAUSE_MS: u8 = 2;
 
 /// What both phases share.
 pub(super) struct Conditions<'a> {
@@ -61,6 +64,9 @@ pub(super) fn run(
     let mut disk = DiskLimit::new(conditions.workspace, conditions.tmp, start.disk, start.watch);
     let stopped = running.watch(conditions, deadline, (&mut disk, memory), link)?;
     let wall = began.elapsed();
+    if stopped.is_some_and(|stop| stop != Stop::OutputLimit) && last_words::ask() {
+        running.hear(conditions.signals, link)?;
+    }
     running.end_all(conditions.signals);
     running.drain(link)?;
     let files = match stopped {
@@ -190,6 +196,22 @@ impl Running {
             }
         }
         Ok(None)
+    }
+
+    /// Passes on what programs write that were asked for their last words, until ours is gone or has had its time.
+    fn hear(&mut self, signals: &SignalFd, link: &mut Link) -> Result<(), LinkError> {
+        let until = Instant::now() + last_words::PATIENCE;
+        while self.ended.is_none() && Instant::now() < until {
+            for outlet in self.outlets() {
+                // Whoever writes on and on does not keep us.
+                while Instant::now() < until && outlet.pass_on(link)? {}
+            }
+            let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            // An interrupted wait only means that we look earlier.
+            let _ = poll(&mut fds, LISTEN_PAUSE_MS);
+            self.reap(signals);
+        }
+        Ok(())
     }
 
     /// Waits until something can be done, at most this long.

@@ -249,6 +249,12 @@ pub(super) fn kill_all() {
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
 }
 
+/// Sends a signal of any number, real-time ones included, which [`Signal`] does not know. False when it could not be sent.
+pub(super) fn send(pid: i32, signal: i32) -> bool {
+    // SAFETY: it takes two numbers and touches no memory.
+    unsafe { libc::kill(pid, signal) == 0 }
+}
+
 /// Processor time of this process, or of all its children that were reaped so far.
 pub(super) fn processor_time(who: UsageWho) -> Duration {
     let Ok(usage) = getrusage(who) else { return Duration::ZERO };

@@ -222,6 +222,11 @@ behaviours! {
     storms_disk
     symlink_artifacts
     thread_bomb
+    unflushed_c
+    unflushed_cpp
+    unflushed_ocaml
+    unflushed_perl
+    unflushed_ruby
     writes_bytewise
     writes_outside
 }
