@@ -64,7 +64,8 @@ pub(super) fn run(
     let mut disk = DiskLimit::new(conditions.workspace, conditions.tmp, start.disk, start.watch);
     let stopped = running.watch(conditions, deadline, (&mut disk, memory), link)?;
     let wall = began.elapsed();
-    if stopped.is_some_and(|stop| stop != Stop::OutputLimit) && last_words::ask() {
+    // Past a limit of memory or files every moment more would go over it.
+    if matches!(stopped, Some(Stop::TimedOut | Stop::Killed)) && last_words::ask() {
         running.hear(conditions.signals, link)?;
     }
     running.end_all(conditions.signals);
