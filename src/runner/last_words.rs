@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use nix::unistd::Pid;
+
 use crate::runner::sys;
 
 /// Nobody else's: the C library has the first of the real-time signals, other languages take those that follow.
@@ -11,19 +13,12 @@ const SIGNAL: i32 = 59;
 /// How long programs may take: one that used up its share of the processor waits up to 100 ms for the next.
 pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Tells every program that can do something about it that its end has come. False when there is none.
-pub(super) fn ask() -> bool {
-    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids =
-        names.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(|pid| *pid != 1);
-    let mut asked = false;
-    for pid in pids {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        if has_words(&status) {
-            asked |= sys::send(pid, SIGNAL);
-        }
-    }
-    asked
+/// Tells the program that its end has come, where it can do something about it; false where it can't. Its children are not
+/// asked: they may be as many as there can be, and each look takes its time.
+pub(super) fn ask(program: Pid) -> bool {
+    let pid = program.as_raw();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    has_words(&status) && sys::send(pid, SIGNAL)
 }
 
 /// Whether the process has a handler of the signal, and not of its neighbours: Go catches all that there are.

@@ -65,7 +65,7 @@ pub(super) fn run(
     let stopped = running.watch(conditions, deadline, (&mut disk, memory), link)?;
     let wall = began.elapsed();
     // Past a limit of memory or files every moment more would go over it.
-    if matches!(stopped, Some(Stop::TimedOut | Stop::Killed)) && last_words::ask() {
+    if matches!(stopped, Some(Stop::TimedOut | Stop::Killed)) && last_words::ask(running.pid) {
         running.hear(conditions.signals, link)?;
     }
     running.end_all(conditions.signals);

@@ -10,19 +10,19 @@ use std::path::Path;
 use nix::libc::O_NONBLOCK;
 use nix::unistd::{getegid, geteuid};
 
-use crate::runner::WORKSPACE;
-
 /// The name of the user and of its group.
 const NAME: &str = "execbox";
 /// Where our images keep the users and groups of the system.
 const ORIGINALS: &str = "/usr/lib/execbox";
+/// The home folder, which the runner makes in the build folder, so that caches are no artifacts.
+const HOME: &str = "/work/.execbox/home";
 /// More of an image's file is not read: it can be anybody's.
 const MOST_BYTES: u64 = 64 << 10;
 /// Of a terminal that can do nothing: there is none.
 const TERM: &str = "dumb";
 
 /// What every program finds in its environment, unless it is set otherwise.
-const VARIABLES: [(&str, &str); 4] = [("HOME", WORKSPACE), ("LOGNAME", NAME), ("TERM", TERM), ("USER", NAME)];
+const VARIABLES: [(&str, &str); 4] = [("HOME", HOME), ("LOGNAME", NAME), ("TERM", TERM), ("USER", NAME)];
 
 /// Variables that are not among these.
 pub(super) fn missing_variables(env: &[(String, String)]) -> impl Iterator<Item = (String, String)> {
@@ -36,7 +36,7 @@ pub(super) fn missing_variables(env: &[(String, String)]) -> impl Iterator<Item 
 /// Writes `passwd` and `group` into this folder. An image of another kind has files of its own, and gets none.
 pub(super) fn write_names(build_folder: &Path) {
     let (uid, gid) = (geteuid(), getegid());
-    let user = format!("{NAME}:x:{uid}:{gid}:{NAME}:{WORKSPACE}:/bin/sh\n");
+    let user = format!("{NAME}:x:{uid}:{gid}:{NAME}:{HOME}:/bin/sh\n");
     let group = format!("{NAME}:x:{gid}:\n");
     for (name, line) in [("passwd", user), ("group", group)] {
         // Without its name a program runs as well: where there is no room for it, the files that follow will tell.
@@ -50,7 +50,7 @@ fn write_with(original: &Path, path: &Path, line: &str) -> io::Result<()> {
     let mut content = Vec::new();
     file.take(MOST_BYTES).read_to_end(&mut content)?;
     content.extend_from_slice(line.as_bytes());
-    OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?.write_all(&content)
+    OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?.write_all(&content)
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
     fn a_program_has_a_user_and_no_terminal_unless_it_is_told_otherwise() {
         let own = ("USER".to_owned(), "ann".to_owned());
         let added: Vec<_> = missing_variables(&[own]).collect();
-        let expected = [("HOME", "/work"), ("LOGNAME", "execbox"), ("TERM", "dumb")];
+        let expected = [("HOME", HOME), ("LOGNAME", "execbox"), ("TERM", "dumb")];
         assert_eq!(added, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 

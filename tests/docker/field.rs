@@ -138,4 +138,6 @@ macro_rules! kinds {
 
 kinds! {
     hints
+    packed_elsewhere
+    surroundings
 }

@@ -71,12 +71,12 @@ async fn without_data_there_is_no_file_and_no_id() {
     let code = "echo ${EXECBOX_INPUT-none} ${EXECBOX_JOB_ID-none}; ls -A /work/.execbox";
     let server = Server::start().await;
     let result = run(&server, "bash", code, json!({})).await;
-    assert_eq!(result["stdout"], "none none\ngroup\npasswd\n", "{result:#}");
+    assert_eq!(result["stdout"], "none none\ngroup\nhome\npasswd\ntmp\n", "{result:#}");
     let result = run(&server, "bash", code, json!({"input_data": null, "parameters": {}})).await;
     let id = result["execution_id"].as_str().unwrap();
     assert_eq!(
         result["stdout"],
-        format!("/work/.execbox/input.json {id}\ngroup\ninput.json\npasswd\n"),
+        format!("/work/.execbox/input.json {id}\ngroup\nhome\ninput.json\npasswd\ntmp\n"),
         "{result:#}"
     );
     server.finish().await;
