@@ -44,7 +44,7 @@ test: setup check schemathesis ## Everything that is checked: check, unit tests,
 	fi
 
 # What a program does and what it can reach, once more where containers are shared: --reuse tenant.
-REUSED := behaviours:: examples:: output:: arrival:: descriptors:: usage:: projects:: tampering:: host_reach:: late_runner:: leaks:: lifecycle:: script plots:: dependencies::
+REUSED := behaviours:: examples:: output:: arrival:: descriptors:: usage:: projects:: tampering:: host_reach:: late_runner:: leaks:: lifecycle:: script plots:: dependencies:: field::surroundings packed::
 reuse: setup ## The Docker tests that concern programs, under --reuse tenant
 	@set -x; if cargo nextest --version >/dev/null 2>&1; then \
 		EXECBOX_TESTS_REUSE=tenant cargo nextest run --locked --no-fail-fast --test docker $(REUSED); \
