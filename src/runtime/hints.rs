@@ -63,7 +63,7 @@ pub struct Situation<'a> {
     pub said: Option<&'a str>,
     /// What its request left out.
     pub lacks: &'a [Lack],
-    /// The paths and globs of hints that fit files of the project ([`fitting`]).
+    /// The paths and globs of hints that fit files of the project.
     pub beside: &'a [String],
 }
 
