@@ -134,7 +134,8 @@ fn of_stop(phase: Phase, ended: &PhaseEnd, peak: Option<u64>, limits: &Limits) -
                 mib(limits.disk_bytes),
                 limits.disk_inodes
             );
-            Some(outcome(Reason::DiskLimit, KILLED, message))
+            // What is too much may have been found only after the program ended by itself.
+            Some(outcome(Reason::DiskLimit, exit_code(&ended.exit), message))
         }
     }
 }
