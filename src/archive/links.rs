@@ -15,7 +15,7 @@ const MAX_TARGET: usize = 4095;
 /// Links that are named to the caller.
 const NAMED: usize = 16;
 
-/// What was left out.
+/// Links that were left out, as sentences for the caller.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut {
     sentences: Vec<String>,

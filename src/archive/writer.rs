@@ -29,7 +29,7 @@ pub struct ProjectWriter {
     pub(super) tree: Tree,
     entries: Vec<Entry>,
     pub(super) links: Vec<LinkHead>,
-    /// What was left out.
+    /// Links that were left out.
     pub(super) left_out: LeftOut,
     /// Entries, repeated and implied ones included.
     count: u64,

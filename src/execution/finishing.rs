@@ -35,11 +35,12 @@ pub(super) fn finished(entry: &Entry, spec: &ExecutionSpec, taken: Instant, repo
     truncated.stderr |= stderr_cut;
     let mut notices = spec.notices.clone();
     notices.extend(report.notices);
-    notices.extend(hints(entry, spec, &report.outcome));
+    let said = failure_output(entry, &report.outcome);
+    notices.extend(hints(entry, spec, &report.outcome, said.as_deref()));
     let handed = results::read(&report.result, truncated.results, &mut notices);
     truncated.results = handed.cut;
-    let diagnosis = diagnosis(entry, spec, &report.outcome);
-    let outcome = with_full_heap(entry, spec, report.outcome);
+    let diagnosis = said.as_deref().and_then(|said| diagnosis(spec, &report.outcome, said));
+    let outcome = with_full_heap(spec, report.outcome, said.as_deref());
     let outcome = with_compilers_words(entry.live.compiler_wrote(), diagnosis.as_ref(), outcome);
     let queue_us = micros(taken.duration_since(entry.accepted));
     let duration_us = micros(entry.accepted.elapsed());
@@ -69,11 +70,11 @@ fn whole(timings: Timings, since_taken_us: u64) -> Timings {
 
 /// A program whose language's heap was full is out of memory, too. Code and words must both fit, so that neither a failure
 /// nor a text alone is taken for it.
-fn with_full_heap(entry: &Entry, spec: &ExecutionSpec, outcome: Outcome) -> Outcome {
+fn with_full_heap(spec: &ExecutionSpec, outcome: Outcome, said: Option<&str>) -> Outcome {
     let (Reason::Exited | Reason::Signaled, exit_code @ 1..) = (outcome.reason, outcome.exit_code) else {
         return outcome;
     };
-    if !spec.runtime.has_full_heap(exit_code, &entry.live.program_said(MAX_DIAGNOSED)) {
+    if !said.is_some_and(|said| spec.runtime.has_full_heap(exit_code, said)) {
         return outcome;
     }
     let limit = spec.limits.memory_bytes / MIB;
@@ -84,14 +85,12 @@ fn with_full_heap(entry: &Entry, spec: &ExecutionSpec, outcome: Outcome) -> Outc
     Outcome { reason: Reason::OutOfMemory, error: Some(error), ..outcome }
 }
 
-/// What helps a caller whose program or compiler failed, or whose program did nothing that anybody would notice.
-fn hints(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome) -> Vec<String> {
-    let said = match outcome.reason {
-        Reason::CompileFailed => Some(entry.live.compiler_said(MAX_DIAGNOSED)),
-        Reason::Exited if outcome.exit_code == 0 && entry.live.is_silent() => None,
-        Reason::Exited if outcome.exit_code != 0 => Some(entry.live.program_said(MAX_DIAGNOSED)),
-        _ => return Vec::new(),
-    };
+/// Sentences that help a caller whose program or compiler failed, or whose program did nothing that anybody would notice.
+fn hints(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome, said: Option<&str>) -> Vec<String> {
+    let is_silent = || outcome.reason == Reason::Exited && entry.live.is_silent();
+    if outcome.reason == Reason::Signaled || said.is_none() && !is_silent() {
+        return Vec::new();
+    }
     let has_names = spec.command.env.iter().any(|(name, _)| name == INPUT_VARIABLE);
     let lacks: Vec<_> = [
         (Lack::Stdin, spec.stdin.is_empty()),
@@ -101,7 +100,7 @@ fn hints(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome) -> Vec<String> 
     .into_iter()
     .filter_map(|(lack, is_lacking)| is_lacking.then_some(lack))
     .collect();
-    spec.runtime.hints(&Situation { said: said.as_deref(), lacks: &lacks, beside: &spec.beside })
+    spec.runtime.hints(&Situation { said, lacks: &lacks, beside: &spec.beside })
 }
 
 /// Adds what the compiler said to the error of a project that did not compile, and names the stream that has the rest.
@@ -119,15 +118,20 @@ fn with_compilers_words(wrote: (bool, bool), told: Option<&Diagnosis>, outcome: 
     Outcome { error: Some(format!("{what}{said}{see}")), ..outcome }
 }
 
-/// What was said of the failure, by the compiler at its beginning or by the program at its end.
-fn diagnosis(entry: &Entry, spec: &ExecutionSpec, outcome: &Outcome) -> Option<Diagnosis> {
-    let text = match outcome.reason {
-        Reason::CompileFailed => entry.live.compiler_said(MAX_DIAGNOSED),
-        Reason::Exited if outcome.exit_code == 0 => return None,
-        Reason::Exited | Reason::Signaled => entry.live.program_said(MAX_DIAGNOSED),
-        _ => return None,
-    };
-    let mut told = spec.runtime.diagnose(&text).unwrap_or_default();
+/// Output that tells of a failure: the beginning of the compiler's, or the end of the program's standard error. `None` for a
+/// program that succeeded, and for executions that something else ended.
+fn failure_output(entry: &Entry, outcome: &Outcome) -> Option<String> {
+    match outcome.reason {
+        Reason::CompileFailed => Some(entry.live.compiler_said(MAX_DIAGNOSED)),
+        Reason::Exited if outcome.exit_code == 0 => None,
+        Reason::Exited | Reason::Signaled => Some(entry.live.program_said(MAX_DIAGNOSED)),
+        _ => None,
+    }
+}
+
+/// Type, place and message of the error that a failure's output tells.
+fn diagnosis(spec: &ExecutionSpec, outcome: &Outcome, said: &str) -> Option<Diagnosis> {
+    let mut told = spec.runtime.diagnose(said).unwrap_or_default();
     if outcome.reason == Reason::Signaled && told.kind.is_none() {
         told.kind = Some(signal_name(outcome.exit_code - 128).into_owned());
     }

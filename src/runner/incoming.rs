@@ -12,13 +12,11 @@ use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
 use crate::runner::BUILD_FOLDER;
-use crate::runner::message::{FileHead, LinkHead, Lower, Unmark};
+use crate::runner::message::{BYTE_ORDER_MARK, FileHead, LinkHead, Lower, Unmark};
 
 /// When every file that goes in was changed last: the same for all, so that a build tool sees nothing as stale, and
 /// long ago, so that any later write shows. 2000-01-01T00:00:00Z in seconds.
 pub(super) const MODIFIED_SECONDS: i64 = 946_684_800;
-/// UTF-8's byte order mark.
-const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Writes files until the first error, then reads on to the end, so that the server is not left waiting.
 pub(super) struct Incoming<'a> {
@@ -172,7 +170,7 @@ fn lower(from: &Path) -> io::Result<()> {
 /// Takes the byte order mark from the start of a file, and nothing else.
 fn unmark(path: &Path) -> io::Result<()> {
     let content = std::fs::read(path)?;
-    let Some(rest) = content.strip_prefix(MARK) else { return Ok(()) };
+    let Some(rest) = content.strip_prefix(BYTE_ORDER_MARK) else { return Ok(()) };
     let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
     file.write_all(rest)?;
     if rest.starts_with(b"#!") {
@@ -261,7 +259,7 @@ mod tests {
         assert_eq!(std::fs::metadata(unmarked).unwrap().modified().unwrap(), long_ago());
     }
 
-    /// Whatever the server lets through: links are made after all files and folders, also where they came before.
+    /// Nothing is written through a link, whatever the server lets through: links are made after all files and folders, also where they came before.
     #[test]
     fn nothing_is_written_through_a_link() {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

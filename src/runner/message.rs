@@ -163,6 +163,9 @@ pub struct Lower {
     pub folder: String,
 }
 
+/// Byte order mark of UTF-8: the server looks for it, and the runner takes it away.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A file that begins with UTF-8's byte order mark, which goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unmark {

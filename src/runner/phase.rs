@@ -27,7 +27,7 @@ use crate::runner::workspace::Workspace;
 
 /// How long killed processes get to vanish between two looks.
 const REAP_PAUSE_MS: u8 = 5;
-/// How long a program writes its last words between two looks.
+/// Pause between two looks at a program that writes its last words, in milliseconds.
 const LISTEN_PAUSE_MS: u8 = 2;
 
 /// What both phases share.

@@ -1,4 +1,4 @@
-//! What helps a caller whose program failed at a common dead end: sentences that a language's `runtime.toml` has for what
+//! Hints for a caller whose program failed at a common dead end: sentences that a language's `runtime.toml` has for what
 //! compilers and programs write, and those that hold for every language.
 
 use std::sync::LazyLock;
@@ -56,7 +56,7 @@ impl PartialEq for Hint {
     }
 }
 
-/// What is known of an execution that a hint may be for.
+/// Facts of an execution by which hints are chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation<'a> {
     /// What the compiler or the failed program wrote; `None` for a program that succeeded without a word.

@@ -172,7 +172,7 @@ impl Runtime {
         diagnosis::diagnose(&self.errors, text)
     }
 
-    /// What helps a caller whose execution ended so.
+    /// Sentences that help a caller whose execution ended so.
     #[must_use]
     pub fn hints(&self, situation: &Situation<'_>) -> Vec<String> {
         hints::sentences(&self.hints, situation)

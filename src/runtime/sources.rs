@@ -34,7 +34,7 @@ impl PartialEq for ContentRules {
     }
 }
 
-/// What a source is by what stands in it.
+/// Kind of a source, by its content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SourceKind {
     /// Whether a program starts in it.
@@ -61,7 +61,7 @@ impl SourceRules {
         Ok(Self { never, content: Some(content).filter(|_| !is_empty) })
     }
 
-    /// What a source is. All is no when the patterns are too large to be used.
+    /// Kind of a source. All is no when the patterns are too large to be used.
     #[must_use]
     pub fn kind(&self, source: &[u8]) -> SourceKind {
         let mut kind = SourceKind::default();

@@ -162,7 +162,7 @@ print(online != '', os.cpu_count() == len(os.sched_getaffinity(0)), os.path.exis
     server.finish().await;
 }
 
-/// What the files about the machine tell, and whether the program can change them.
+/// A program that prints the contents of the files about the machine, and whether the program can change them.
 const MACHINE: &str = r#"
 import json, os
 def lines(name): return open("/proc/" + name).read().splitlines()

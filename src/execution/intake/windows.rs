@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use crate::archive::Project;
 use crate::execution::intake::start::Start;
+use crate::runner::message::BYTE_ORDER_MARK;
 use crate::runtime::shown;
 
 /// Most files that are looked into.
@@ -14,8 +15,6 @@ const MAX_FILES: usize = 200;
 const HEAD: usize = 512;
 /// Most files that are named.
 const NAMED: usize = 5;
-/// UTF-8's byte order mark.
-const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Looks at the heads of the project's files. Blocks on the disk where the project is in a file.
 pub(super) fn look(project: &mut Project, start: &Start) -> io::Result<Vec<String>> {
@@ -27,10 +26,10 @@ pub(super) fn look(project: &mut Project, start: &Start) -> io::Result<Vec<Strin
     };
     project.each_file(wanted, |path, head| {
         files += 1;
-        if is_source(path) && head.starts_with(MARK) {
+        if is_source(path) && head.starts_with(BYTE_ORDER_MARK) {
             marked.push(path.to_owned());
         }
-        let head = head.strip_prefix(MARK).unwrap_or(&head);
+        let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&head);
         let fault = if is_source(path) && (head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff")) {
             Some("is in UTF-16, as editors of Windows save it; save it in UTF-8")
         } else if ends_first_line_with_crlf(head)
